@@ -1,0 +1,235 @@
+"""One call on its way through the gateway: a frozen type per stage, and the ports at both ends.
+
+    Envelope ─ identify ─► Identified ─ decode ─► Decoded ─ admit ─► Admitted ─ route ─► Routed ─ call ─► Answered
+
+Whoever holds a later type can only have got it from the earlier one, so "call an upstream without admission" is a type
+error. The ports say what the pipeline needs of what carries it: `CallerPort` towards the caller, `Sender` and
+`Answer` towards the upstream.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from chatgate.vocabulary.chat import ChatCall, Message, Usage
+from chatgate.vocabulary.errors import GateError
+from chatgate.vocabulary.identity import Caller
+from chatgate.vocabulary.upstreams import Origin, Target, Timeouts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Operation(enum.Enum):
+    """What a URL does; the value is the `operation` of the log and of the metrics."""
+
+    CHAT = "chat"
+    MODELS = "models"
+    MODEL = "model"
+    PAGE = "page"
+    HEALTH = "healthz"
+    READY = "readyz"
+    METRICS = "metrics"
+    OPENAPI = "openapi"
+    PROBE = "probe"
+    UNKNOWN = "unknown"
+
+
+class Surface(enum.Enum):
+    """Whose protocol an URL speaks: it decides the shape of answers and of errors."""
+
+    PLAIN = "plain"
+    OPENAI = "openai"
+
+
+class Endpoint(Struct, frozen=True):
+    """What an URL is: an operation in a protocol, and the methods it takes.
+
+    `parameter` is the rest of a path that names something (`gpt-5-mini` in `/v1/models/gpt-5-mini`), else "".
+    """
+
+    operation: Operation
+    surface: Surface
+    methods: tuple[str, ...]
+    parameter: str = ""
+
+
+class Envelope(Struct, frozen=True):
+    """The head of a request, as it arrived.
+
+    `path` is the target without its query, still percent-encoded; `query` is without its question mark. Names in
+    `headers` are in lower case; several lines of one name are joined by `, ` in their order. `peer` is the address of
+    the other end of the socket as text, "" for a socket without one. `arrived_at` is monotonic, in seconds.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    query: str
+    headers: dict[bytes, bytes]
+    peer: str
+    arrived_at: float
+
+
+class Identified(Struct, frozen=True):
+    """The envelope's caller is known and may come in; nothing of the body has been looked at."""
+
+    envelope: Envelope
+    endpoint: Endpoint
+    caller: Caller
+    language: str
+
+
+class Decoded(Struct, frozen=True):
+    """The body is understood. `dialogue` is what the plain API hands back as `result`, without the answer."""
+
+    identified: Identified
+    caller: Caller
+    chat: ChatCall
+    dialogue: tuple[Message, ...] = ()
+
+
+class Admitted(Struct, frozen=True):
+    """Every guard said yes, and what the limits took is taken."""
+
+    decoded: Decoded
+    admitted_at: float
+
+
+class Routed(Struct, frozen=True):
+    """Where the call may go: best first, never empty."""
+
+    admitted: Admitted
+    targets: tuple[Target, ...]
+
+
+class Answered(Struct, frozen=True):
+    """An upstream began to answer with success."""
+
+    routed: Routed
+    target: Target
+    answer: Answer
+
+
+class Outcome(enum.Enum):
+    """How a call ended; every call ends in exactly one of them."""
+
+    COMPLETED = "completed"
+    UPSTREAM_FAILED = "upstream_failed"
+    CLIENT_LEFT = "client_left"
+    REFUSED = "refused"
+
+
+class Settled(Struct, frozen=True):
+    """The end of a call, for the log and the metrics; never holds text of the caller's or of the model's.
+
+    `first_token_seconds` is None when nothing was streamed. `code` is the stable error code, "" after a success.
+    """
+
+    request_id: str
+    operation: str
+    surface: str
+    address: str
+    asked_model: str
+    upstream: str
+    status: int
+    outcome: Outcome
+    code: str
+    stream: bool
+    duration_seconds: float
+    first_token_seconds: float | None
+    usage: Usage | None
+
+
+class OutboundRequest(Struct, frozen=True):
+    """A request to an upstream. `head` is the whole head with its blank line; `body` has the length it states."""
+
+    origin: Origin
+    head: bytes
+    body: bytes
+    timeouts: Timeouts
+
+
+class Reply(Struct, frozen=True):
+    """A whole answer. `headers` are rendered lines, each ending in CRLF, without Content-Length and Connection."""
+
+    status: int
+    headers: bytes
+    body: bytes
+
+
+class Answer(Protocol):
+    """What an upstream answers; made by a `Sender`, always closed by whoever got it.
+
+    Raises `UpstreamError` from `read` and `next_chunk`: kind `UPSTREAM_TIMEOUT` with reason `upstream_silent` (no first
+    byte in time), `upstream_stalled` (silence inside the body) or `upstream_too_slow` (total), kind `UPSTREAM_ERROR`
+    with reason `upstream_cut` (the connection ended inside the body), `upstream_garbled` (framing broken) or
+    `upstream_too_large`.
+    """
+
+    @property
+    def status(self) -> int:
+        """Return the HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """Return the headers, names in lower case."""
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """Return the whole body; more than `limit_bytes` of it is an error."""
+
+    async def next_chunk(self) -> bytes:
+        """Return the next piece of the body as soon as there is one; b"" once, at its regular end."""
+
+    def close(self) -> None:
+        """Give the connection back, or end it when the body was not read to its end. May be called again."""
+
+
+class Sender(Protocol):
+    """What carries a request to an upstream: the transport, or a provider inside the process."""
+
+    async def send(self, request: OutboundRequest) -> Answer:
+        """Send the request and return once the head of the answer is there.
+
+        Raises `UpstreamError` with reason `upstream_unreachable` (dial, proxy or TLS failed), kind `UPSTREAM_TIMEOUT`
+        with reason `upstream_connect_timeout` (not connected in time), or one of `Answer`'s. When the task is
+        cancelled, nothing stays open.
+        """
+
+
+class CallerPort(Protocol):
+    """What carries an answer to the caller. Nothing here blocks; `drained` waits when the caller reads too slowly.
+
+    When the caller leaves, the task that serves the call is cancelled.
+    """
+
+    def reply(self, reply: Reply) -> None:
+        """Send a whole answer and end it."""
+
+    def start_stream(self, status: int, headers: bytes) -> None:
+        """Send the head of an answer whose length is not known."""
+
+    def send(self, data: bytes) -> None:
+        """Send a piece of the body, at once."""
+
+    def finish(self) -> None:
+        """End the body."""
+
+    async def drained(self) -> None:
+        """Return at once while the caller reads; else when it reads again."""
+
+
+class Gate(Protocol):
+    """What the server asks of the gateway."""
+
+    def arrive(self, envelope: Envelope) -> Identified | Reply:
+        """Judge a request by its head: who it is and what it is for, or the answer that refuses it."""
+
+    def refuse(self, envelope: Envelope | None, error: GateError) -> Reply:
+        """Return the answer to a request that broke a rule of the wire; None when not even its head was readable."""
+
+    async def serve(self, identified: Identified, body: bytes, port: CallerPort) -> None:
+        """Answer a call; never raises, except when cancelled."""

@@ -1,0 +1,60 @@
+"""Who calls: the address that is counted, and the key that was shown."""
+
+from __future__ import annotations
+
+import enum
+
+from msgspec import Struct
+
+
+class KeyKind(enum.Enum):
+    """What a shown key is."""
+
+    NONE = "none"
+    PROVIDER = "provider"
+    GATEWAY = "gateway"
+
+
+GATEWAY_KEY_PREFIX = "sk-cg-"
+"""Every key made by this gateway starts so; anything else is the caller's own provider key."""
+
+NO_KEY_WORDS = frozenset({"", "none", "empty", "chatgate", "-"})
+"""Words that count as no key, in any case: SDKs insist on some key even where none is needed."""
+
+
+class Key(Struct, frozen=True):
+    """A key as the caller showed it.
+
+    `secret` is empty when none was shown. It never leaves this object except towards the default upstream's origin.
+    """
+
+    kind: KeyKind
+    secret: str = ""
+
+    def __repr__(self) -> str:
+        """Hide the secret, wherever this object ends up."""
+        return f"Key({self.kind.value})"
+
+
+NO_KEY = Key(KeyKind.NONE)
+
+
+def read_key(secret: str) -> Key:
+    """Tell what kind of key a shown secret is."""
+    if secret.lower() in NO_KEY_WORDS:
+        return NO_KEY
+    if secret.startswith(GATEWAY_KEY_PREFIX):
+        return Key(KeyKind.GATEWAY, secret)
+    return Key(KeyKind.PROVIDER, secret)
+
+
+class Caller(Struct, frozen=True):
+    """Who calls.
+
+    `address` is the client's address as text, for the log. `counted_as` is what limits count: the IPv4 address as an
+    integer, or the upper 64 bits of an IPv6 address tagged with bit 64, so that a /64 counts as one caller.
+    """
+
+    address: str
+    counted_as: int
+    key: Key = NO_KEY
