@@ -61,7 +61,7 @@ class GateError(Exception):
 
     `reason` is a message id, `parameters` its placeholders, `param` the path of the field at fault
     (`messages[0].role`) or None. `retry_after_seconds` is the wait after which another try makes sense, None when
-    unknown. `provider_message` is the provider's own text, already freed of secrets.
+    unknown. `provider_message` and `provider_code` are the provider's own words, already freed of secrets.
     """
 
     kind: Kind
@@ -75,6 +75,7 @@ class GateError(Exception):
         param: str | None = None,
         retry_after_seconds: float | None = None,
         provider_message: str | None = None,
+        provider_code: str | None = None,
         parameters: Mapping[str, Parameter] = MappingProxyType({}),
     ) -> None:
         """Keep the fields; nothing is rendered here."""
@@ -84,6 +85,7 @@ class GateError(Exception):
         self.param = param
         self.retry_after_seconds = retry_after_seconds
         self.provider_message = provider_message
+        self.provider_code = provider_code
         self.parameters = parameters
 
     @property

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from chatgate.vocabulary.chat import ChatCall, Message, Usage
+from chatgate.vocabulary.chat import Asked, Usage
 from chatgate.vocabulary.errors import GateError
 from chatgate.vocabulary.identity import Caller
 from chatgate.vocabulary.upstreams import Origin, Target, Timeouts
@@ -46,14 +46,13 @@ class Surface(enum.Enum):
 
 
 class Endpoint(Struct, frozen=True):
-    """What an URL is: an operation in a protocol, and the methods it takes.
+    """What an URL is: an operation in a protocol.
 
-    `parameter` is the rest of a path that names something (`gpt-5-mini` in `/v1/models/gpt-5-mini`), else "".
+    `parameter` is the rest of a path that names something (`gpt-6-luna` in `/v1/models/gpt-6-luna`), else "".
     """
 
     operation: Operation
     surface: Surface
-    methods: tuple[str, ...]
     parameter: str = ""
 
 
@@ -84,33 +83,35 @@ class Identified(Struct, frozen=True):
 
 
 class Decoded(Struct, frozen=True):
-    """The body is understood. `dialogue` is what the plain API hands back as `result`, without the answer."""
+    """The body is understood, and the caller's key is known even when it came in the body."""
 
     identified: Identified
     caller: Caller
-    chat: ChatCall
-    dialogue: tuple[Message, ...] = ()
+    asked: Asked
 
 
 class Admitted(Struct, frozen=True):
-    """Every guard said yes, and what the limits took is taken."""
+    """Every guard said yes, and what the limits took is taken.
+
+    `targets` can serve the model and are never empty; `headers` are the lines that tell where the caller stands.
+    """
 
     decoded: Decoded
-    admitted_at: float
+    targets: tuple[Target, ...]
+    headers: bytes
 
 
 class Routed(Struct, frozen=True):
-    """Where the call may go: best first, never empty."""
+    """Where the call goes."""
 
     admitted: Admitted
-    targets: tuple[Target, ...]
+    target: Target
 
 
 class Answered(Struct, frozen=True):
-    """An upstream began to answer with success."""
+    """The target answers."""
 
     routed: Routed
-    target: Target
     answer: Answer
 
 
@@ -184,8 +185,11 @@ class Answer(Protocol):
     async def next_chunk(self) -> bytes:
         """Return the next piece of the body as soon as there is one; b"" once, at its regular end."""
 
+    def release(self) -> None:
+        """Give the connection back: all that was wanted is read, though the end of the body may still be to come."""
+
     def close(self) -> None:
-        """Give the connection back, or end it when the body was not read to its end. May be called again."""
+        """End the connection, unless the body was read to its end or it was released. May be called again."""
 
 
 class Sender(Protocol):

@@ -44,7 +44,8 @@ class Upstream(Struct, frozen=True):
 
     `base_path` is the path of the base URL without a trailing slash (`/v1`). `api_key` is what we show there, empty
     when nothing was configured. `key_needed` says that calls without any key are refused here, not there.
-    `renamed` maps parameter names of the OpenAI chat protocol to this provider's.
+    `renamed` maps parameter names of the OpenAI chat protocol to this provider's, and `additions` a model's name to
+    the fields that a body written by the gateway itself must have for it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Upstream(Struct, frozen=True):
     key_needed: bool = False
     is_default: bool = False
     renamed: dict[str, str] = {}
+    additions: dict[str, dict[str, str]] = {}
 
     def __repr__(self) -> str:
         """Hide the credential."""

@@ -1,0 +1,95 @@
+"""Errors in OpenAI's shape: read from providers, written for callers.
+
+Source: https://platform.openai.com/docs/guides/error-codes (read 2026-11-23).
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from chatgate.vocabulary.errors import GateError, Kind
+
+
+class ProviderError(Struct, frozen=True):
+    """What a provider's error body says; every part is None when it does not."""
+
+    message: str | None = None
+    code: str | None = None
+    param: str | None = None
+
+
+def read_error(body: bytes) -> ProviderError:
+    """Read an error body in any of the shapes that OpenAI-compatible servers answer. Never raises."""
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ProviderError()
+    inner = found.get("error", found) if isinstance(found, dict) else found
+    if isinstance(inner, str):
+        return ProviderError(inner)
+    if not isinstance(inner, dict):
+        return ProviderError()
+    texts = (inner.get(name) for name in ("message", "msg", "detail", "error_msg"))
+    message = next((text for text in texts if isinstance(text, str) and text), None)
+    code, param = inner.get("code"), inner.get("param")
+    return ProviderError(message, code if isinstance(code, str) else None, param if isinstance(param, str) else None)
+
+
+def message_of(body: bytes) -> str | None:
+    """Return the message of a provider's error body."""
+    return read_error(body).message
+
+
+_STATUSES = {
+    Kind.INVALID_JSON: 400,
+    Kind.INVALID_VALUE: 400,
+    Kind.MISSING_KEY: 401,
+    Kind.INVALID_KEY: 401,
+    Kind.PERMISSION_DENIED: 403,
+    Kind.MODEL_NOT_FOUND: 404,
+    Kind.NOT_FOUND: 404,
+    Kind.METHOD_NOT_ALLOWED: 405,
+    Kind.REQUEST_TIMEOUT: 408,
+    Kind.REQUEST_TOO_LARGE: 413,
+    Kind.UNSUPPORTED_MEDIA_TYPE: 415,
+    Kind.RATE_LIMIT_EXCEEDED: 429,
+    Kind.INSUFFICIENT_QUOTA: 429,
+    Kind.INTERNAL_ERROR: 500,
+    Kind.UPSTREAM_ERROR: 502,
+    Kind.OVERLOADED: 503,
+    Kind.UPSTREAM_TIMEOUT: 504,
+}
+
+
+def status_of(kind: Kind) -> int:
+    """Return the HTTP status for a situation on this surface."""
+    return _STATUSES[kind]
+
+
+def _type_of(kind: Kind) -> str:
+    match kind:
+        case Kind.RATE_LIMIT_EXCEEDED:
+            return "rate_limit_error"
+        case Kind.INSUFFICIENT_QUOTA:
+            return "insufficient_quota"
+        case Kind.PERMISSION_DENIED:
+            return "permission_error"
+        case Kind.UPSTREAM_ERROR | Kind.UPSTREAM_TIMEOUT:
+            return "upstream_error"
+        case Kind.OVERLOADED | Kind.INTERNAL_ERROR:
+            return "server_error"
+        case _:
+            return "invalid_request_error"
+
+
+def encode_error(error: GateError, message: str) -> bytes:
+    """Write an error's body; `message` is its text in the caller's language."""
+    kind = Kind.INVALID_KEY if error.kind is Kind.MISSING_KEY else error.kind
+    body = {
+        "message": message,
+        "type": _type_of(kind),
+        "param": error.param,
+        "code": error.provider_code or kind.value,
+    }
+    return msgspec.json.encode({"error": body})

@@ -1,0 +1,79 @@
+"""Server-sent events, cut at any byte.
+
+Lines end in LF, CRLF or CR, an empty line ends an event; nothing else separates lines (not U+0085, not U+2028), so
+the work is done on bytes. Source: https://html.spec.whatwg.org/multipage/server-sent-events.html (read 2026-11-23).
+"""
+
+from __future__ import annotations
+
+import re
+
+from chatgate.vocabulary.errors import UpstreamError
+
+MAX_EVENT_BYTES = 2 << 20
+"""The longest event that is taken from an upstream; real ones stay far below 1 MiB."""
+
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class EventSplitter:
+    """Cuts a byte stream into events, each with the blank line that ends it: joined again they are the stream."""
+
+    __slots__ = ("_searched", "_tail")
+
+    def __init__(self) -> None:
+        """Start with nothing held back."""
+        self._tail = b""
+        self._searched = 0
+
+    @property
+    def tail(self) -> bytes:
+        """Return the beginning of an event whose end has not come yet."""
+        return self._tail
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the events that are complete now.
+
+        Raises `UpstreamError` when an event grows too long.
+        """
+        if self._tail:
+            data = self._tail + data
+        events: list[bytes] = []
+        begin = 0
+        search = _BLANK_LINE.search
+        match = search(data, self._searched)
+        while match is not None:
+            end = match.end()
+            if end == len(data) and data.endswith(b"\r"):
+                break  # An LF may still follow and belong to this line's end.
+            events.append(data[begin:end])
+            begin = end
+            match = search(data, end)
+        self._tail = tail = data[begin:] if begin else data
+        if len(tail) > MAX_EVENT_BYTES:
+            raise UpstreamError("upstream_too_large")
+        self._searched = max(0, len(tail) - 3)
+        return events
+
+    def finish(self) -> bytes:
+        """Return what is left at the end of the stream, an event without its blank line or b""."""
+        tail, self._tail, self._searched = self._tail, b"", 0
+        return tail
+
+
+def data_of(event: bytes) -> bytes | None:
+    """Return an event's data: its data lines joined by LF; None when it has none (a comment, a keep-alive)."""
+    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.count(b"\n") == 2 and b"\r" not in event:  # noqa: PLR2004 - one data line and the blank line after it
+        return event[6:-2]
+    lines = []
+    for line in _LINE_END.split(event.removeprefix(b"\xef\xbb\xbf")):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            lines.append(value.removeprefix(b" "))
+    return b"\n".join(lines) if lines else None
+
+
+def event(data: bytes) -> bytes:
+    """Write one event with one line of data."""
+    return b"data: %b\n\n" % data
