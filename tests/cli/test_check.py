@@ -1,0 +1,138 @@
+"""`chatgate check`: what it says, what it hides, and its exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from chatgate.cli.check import check
+
+CONFIGURATION = """
+[server]
+route = "api"
+language = "zh_CN"
+trusted_proxies = ["10.0.0.0/8"]
+[access]
+allow = ["192.0.2.0/24"]
+[[limits]]
+scope = "address"
+resource = "requests"
+amount = 50
+per = "hour"
+[[upstreams]]
+name = "main"
+provider = "openai"
+api_key = "sk-test-main"
+proxy = "socks5h://user:pw-test@127.0.0.1:1080"
+[[upstreams]]
+name = "backup"
+base_url = "http://[::1]:8000/v1"
+[[models]]
+name = "gpt-5-mini"
+targets = [{ upstream = "main", weight = 3 }, { upstream = "backup", model = "llama" }]
+"""
+SECRETS = ("sk-test-main", "pw-test")
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run in a directory with a configuration and without variables of the test's own surroundings."""
+    (tmp_path / "chatgate.toml").write_text(CONFIGURATION)
+    monkeypatch.chdir(tmp_path)
+    for name in ("LANG", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def run(*arguments: str, environ: Mapping[str, str] | None = None) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(check, arguments, env=environ or {})
+
+
+def test_a_good_configuration_is_told_in_plain_words(directory: Path) -> None:
+    """Address, route, language, callers, limits, upstreams, models, timeouts and warnings are all said."""
+    result = run("--data", "mine")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = " ".join(result.stdout.split())
+    for said in (
+        f"configuration {directory}/chatgate.toml",
+        f"data {directory}/mine",
+        "listens on http://127.0.0.1:5000",
+        "plain API POST /api",
+        "language zh_CN (from chatgate.toml)",
+        "lets in 192.0.2.0/24 callers without a key too",
+        "believes X-Forwarded-For from 10.0.0.0/8",
+        "limits calls of one address: 50 per hour",
+        "main (openai, default): https://api.openai.com:443/v1, key: set, through socks5h://127.0.0.1:1080",
+        "backup (openai_compatible): http://[::1]:8000/v1, key: none needed, directly",
+        "gpt-5-mini: gpt-5-mini at main",
+        "connect 5 s, first token 60 s silence inside a stream 120 s, in all 1800 s",
+        "this version uses the first of its 2 targets only",
+        "this configuration is fine",
+    ):
+        assert said in lines
+    assert not any(secret in result.output for secret in SECRETS)
+
+
+def test_checking_leaves_nothing_behind(directory: Path) -> None:
+    """No directory is made and no file written."""
+    run("--data", "mine")
+    assert [path.name for path in directory.iterdir()] == ["chatgate.toml"]
+
+
+def test_defaults_are_told_too(directory: Path) -> None:
+    """Without any configuration the command says what that means."""
+    (directory / "chatgate.toml").unlink()
+    lines = " ".join(run("--host", "::", "--port", "0").stdout.split())
+    for said in (
+        "no file; environment and defaults",
+        "listens on http://[::], any free port",
+        "plain API POST / language en_US (from default)",
+        "lets in every address",
+        "limits none",
+        "key: none, callers bring their own",
+        "any name goes to the default upstream",
+    ):
+        assert said in lines
+
+
+@pytest.mark.usefixtures("directory")
+def test_the_environment_is_heard() -> None:
+    """Variables and where the language comes from show in the answer."""
+    environ = {"HOUR_LIMIT": "0", "LANG": "ru_RU.UTF-8", "CHATGATE_PORT": "8080", "CHATGATE_ACCESS__ANONYMOUS": "false"}
+    lines = " ".join(run(environ=environ).stdout.split())
+    for said in ("limits none", "ru_RU.UTF-8 (from LANG)", ":8080", "only callers with a chatgate key", "nobody may"):
+        assert said in lines
+
+
+def test_a_bad_configuration_exits_with_78(directory: Path) -> None:
+    """Problems go to stderr with file, line, key and hint; stdout stays empty; no secret is shown."""
+    (directory / "chatgate.toml").write_text(CONFIGURATION.replace("amount = 50", "amuont = 50"))
+    result = run(environ={"API_KEY": "sk-test-bad key"})
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert "chatgate.toml:11: limits[0].amuont is not a known key\n    hint: did you mean amount?" in result.stderr
+    assert "API_KEY: upstreams[0].api_key must be a key" in result.stderr
+    assert not any(secret in result.output for secret in (*SECRETS, "sk-test-bad"))
+
+
+@pytest.mark.usefixtures("directory")
+@pytest.mark.parametrize("arguments", [["--prot", "1"], ["--port", "x"], ["surplus"]])
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    """Unknown options and malformed values are click's to refuse."""
+    assert run(*arguments).exit_code == 2
+
+
+def test_a_bad_configuration_is_refused_within_two_seconds(directory: Path) -> None:
+    """A new process ends in time, with its exit code, from a fresh start of the interpreter."""
+    (directory / "chatgate.toml").write_text("[server]\nport = ")
+    program = "from chatgate.cli.check import check; check()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=directory, env={}, capture_output=True, text=True, timeout=2, check=False
+    )
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith("chatgate.toml:2: is not valid TOML")
