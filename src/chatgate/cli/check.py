@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import click
 
 from chatgate import __version__
+from chatgate.app import plain_model
 from chatgate.cli.options import load_or_exit, settings_options
+from chatgate.providers import spec
 from chatgate.settings import ModelSettings, Settings, without_credentials
 from chatgate.vocabulary.upstreams import Upstream
 
@@ -46,10 +48,9 @@ def describe(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _labelled("upstreams", (_describe_upstream(upstream) for upstream in settings.upstreams))
     yield from _labelled("models", _describe_models(settings.models))
     yield "", "demo/… models are built in"
-    yield "plain model", settings.default_model or "chosen by the provider's catalogue entry"
+    yield "plain model", plain_model(settings, spec.load())
     yield "timeouts", f"connect {timeouts.connect_seconds:g} s, first token {timeouts.first_token_seconds:g} s"
     yield "", f"silence inside a stream {timeouts.idle_seconds:g} s, in all {timeouts.total_seconds:g} s"
-    yield "retries", f"{settings.max_retries} on the same target"
     if settings.prices:
         yield "prices", f"{len(settings.prices)} of your own"
     yield from _labelled("warnings", iter(settings.warnings))
