@@ -1,0 +1,64 @@
+"""The times of one caller's admitted calls, in a bounded number of stamps.
+
+Owns the counting and nothing else: it knows no rules and no callers. `limits` reads it to judge, `callers` keeps one
+per caller.
+
+Theory. A limit of N per window W holds for every window when, at each admission, fewer than N calls were admitted in
+the W before it; so the times of the last N admissions are all there is to know. A log stores them in ascending order as
+integer nanoseconds. A call exactly W ago is out of the window.
+
+When there would be too many stamps, two neighbours become one that stands for both calls and holds the later time, and
+again when that is still too many. So each stamp stands for `grain` calls, a power of two, except the last, which may
+have room for `spare` more. The calls are still counted exactly; only those of the one stamp at a window's edge leave it
+late, all together. The count of a window is therefore never too low, and too high by fewer than `grain` calls.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+
+from msgspec import Struct
+
+
+class SlidingLog(Struct, gc=False, eq=False):
+    """Admission times, oldest first. `stamps` is read by those who judge, and changed only here.
+
+    Calls at or after index `first` of the stamps number `(len(stamps) - first) * grain - spare`, and 0 when `first` is
+    the length.
+    """
+
+    stamps: array[int]
+    grain: int = 1
+    spare: int = 0
+
+    @classmethod
+    def empty(cls) -> SlidingLog:
+        """Return a log of no calls."""
+        return cls(array("q"))
+
+    def copy(self) -> SlidingLog:
+        """Return a log of the same calls that goes its own way."""
+        return SlidingLog(self.stamps[:], self.grain, self.spare)
+
+    def add(self, now_ns: int, window_ns: int, max_stamps: int) -> None:
+        """Record a call; `now_ns` never goes back.
+
+        Calls older than the window may be dropped. More stamps than `max_stamps`, an odd number, make the log coarser.
+        When at most N calls are added in any window, there are never more than 8/7 N stamps, however long it goes on.
+        """
+        stamps = self.stamps
+        # Dropping an eighth at a time keeps the cost of moving the rest constant per call.
+        if stamps and stamps[len(stamps) >> 3] <= now_ns - window_ns:
+            del stamps[: bisect_right(stamps, now_ns - window_ns)]
+            if not stamps:
+                self.grain, self.spare = 1, 0
+        if self.spare:
+            stamps[-1] = now_ns
+            self.spare -= 1
+            return
+        stamps.append(now_ns)
+        self.spare = self.grain - 1
+        if len(stamps) > max_stamps:
+            self.stamps = stamps[1::2]
+            self.grain *= 2
