@@ -1,0 +1,99 @@
+"""Keeps idle connections, so that most calls need no dialling.
+
+Owns which connection a request gets and how long an idle one is kept. Must not dial, send or wait: every decision here
+is synchronous. Called by the transport (to take and to sweep) and by connections (to come back and to leave).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chatgate.transport.connection import Connection
+    from chatgate.vocabulary.upstreams import Origin
+
+MAX_LIFETIME_SECONDS = 300.0
+"""How long a connection is used at most, so that a changed DNS entry is noticed."""
+
+MAX_REQUESTS = 1000
+"""How many requests a connection carries at most."""
+
+
+class Pool:
+    """All open connections, and of these the idle ones per origin."""
+
+    __slots__ = ("_clock", "_idle", "_keep_idle_seconds", "_max_idle_per_origin", "_open", "is_closed")
+
+    def __init__(self, clock: Callable[[], float], keep_idle_seconds: float, max_idle_per_origin: int) -> None:
+        """Start with none. `keep_idle_seconds` should stay below what the usual servers allow, which is 75."""
+        self._clock = clock
+        self._keep_idle_seconds = keep_idle_seconds
+        self._max_idle_per_origin = max_idle_per_origin
+        self._open: set[Connection] = set()
+        self._idle: dict[Origin, list[Connection]] = {}
+        self.is_closed = False
+
+    @property
+    def open_count(self) -> int:
+        """Return how many connections are open, idle or not."""
+        return len(self._open)
+
+    @property
+    def idle_count(self) -> int:
+        """Return how many connections wait for a request."""
+        return sum(map(len, self._idle.values()))
+
+    def take(self, origin: Origin, now: float) -> Connection | None:
+        """Return the connection to this origin that was used last, or None; the others may then grow old and end."""
+        idle = self._idle.get(origin)
+        while idle:
+            connection = idle.pop()
+            if connection.expires_at > now and connection.is_usable:
+                return connection
+            connection.abort()
+        return None
+
+    def opened(self, connection: Connection) -> None:
+        """Count a connection that is connected, before anything is sent on it."""
+        self._open.add(connection)
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for the next request, or end it when it is old or one too many."""
+        now = self._clock()
+        dies_at = connection.opened_at + MAX_LIFETIME_SECONDS
+        idle = self._idle.setdefault(connection.origin, [])
+        if (
+            self.is_closed
+            or dies_at <= now
+            or connection.served >= MAX_REQUESTS
+            or len(idle) >= self._max_idle_per_origin
+        ):
+            connection.abort()
+            return
+        connection.expires_at = min(now + self._keep_idle_seconds, dies_at)
+        idle.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self._open.discard(connection)
+        idle = self._idle.get(connection.origin)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """End the idle connections whose time has come, and forget origins that have none."""
+        for origin, idle in list(self._idle.items()):
+            for connection in [connection for connection in idle if connection.expires_at <= now]:
+                idle.remove(connection)
+                connection.abort()
+            if not idle:
+                del self._idle[origin]
+
+    def close(self) -> None:
+        """End every connection, answers under way included; connections that come back later end too."""
+        self.is_closed = True
+        self._idle.clear()
+        for connection in list(self._open):
+            connection.give_up("upstream_cut")
