@@ -1,0 +1,389 @@
+"""One caller's connection: bytes in, requests one at a time to the gateway, and what happens when a rule is broken.
+
+    HEAD ──► BODY ──► SERVING ──► HEAD …
+      │        │         │
+      │        └─────────┴──► LINGERING ──► CLOSING
+      └──► DISCARDING ──► HEAD …
+
+HEAD        waiting for a request, or reading its head
+BODY        the caller is identified, the body is being collected
+SERVING     the task of the call runs; what else comes in is kept as it came
+DISCARDING  answered by the head alone; a small body is read and thrown away, so that the connection can go on
+LINGERING   answered for the last time; reads on for a moment, because a close with unread bytes resets the connection
+            and can destroy the answer on its way
+CLOSING     waiting for the last bytes to leave
+
+`serving` makes connections and ends those that are overdue; the transport calls the rest. A caller who closes only its
+sending half counts as one who left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, cast
+
+from chatgate.server.answer import INFINITY, Answering, Phase
+from chatgate.server.body import Body, ChunkedBody, SizedBody, body_too_large
+from chatgate.server.head import CHUNKED, Head, HeadReader
+from chatgate.server.state import ServerState
+from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
+from chatgate.vocabulary.exchange import Envelope, Identified, Reply
+
+KEPT_BYTES: Final = 64 << 10
+"""More than this of requests that wait for their turn stops the reading."""
+
+DISCARDED_BYTES: Final = 64 << 10
+"""Up to this, throwing away an unread body is cheaper for both sides than a new connection."""
+
+LINGERING_BYTES: Final = 1 << 20
+LINGERING_SECONDS: Final = 2.0
+BURST: Final = 32
+"""How many requests are answered from their heads alone before other connections have their turn."""
+
+RESERVED_CONNECTIONS: Final = 64
+"""How many connections above the cap are told so; those above that are closed without a word."""
+
+HEADERS_TOO_LARGE_STATUS: Final = 431
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Stage:
+    """What a connection is doing; see the top of this file. Plain numbers, for the reason given at `Phase`."""
+
+    HEAD: Final = 0
+    BODY: Final = 1
+    SERVING: Final = 2
+    DISCARDING: Final = 3
+    LINGERING: Final = 4
+    CLOSING: Final = 5
+
+
+class Connection(Answering):
+    """The reading half of a connection, and its life. `task` is that of the call being served, if there is one."""
+
+    __slots__ = (
+        "_body",
+        "_body_began_at",
+        "_envelope",
+        "_identified",
+        "_kept",
+        "_peer",
+        "_reader",
+        "_stage",
+        "_unwanted_bytes",
+        "task",
+    )
+
+    def __init__(self, state: ServerState) -> None:
+        """Wait for the transport."""
+        super().__init__(state)
+        self._reader = HeadReader(state.limits)
+        self._stage: int = Stage.HEAD
+        self._peer = ""
+        self._kept = b""
+        self._envelope: Envelope | None = None
+        self._identified: Identified | None = None
+        self._body: Body | None = None
+        self._body_began_at = 0.0
+        self._unwanted_bytes = 0
+        self.task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or say that there are too many (called by the transport)."""
+        state = self._state
+        # uvloop's transports have the methods of asyncio's without being one.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=state.limits.write_buffer_bytes)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self._peer = peer[0]
+        self.deadline = state.clock() + state.limits.header_seconds
+        state.connections.add(self)
+        excess = len(state.connections) - state.max_connections
+        if excess > RESERVED_CONNECTIONS:
+            self.abort()
+        elif excess > 0:
+            self._refuse(Overloaded())
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes (called by the transport)."""
+        if self.task is not None or self._kept:
+            self._keep(data)
+        else:
+            self._consume(data)
+
+    def eof_received(self) -> bool:
+        """Close: whoever sends no more is taken to have left (called by the transport)."""
+        self._leave()
+        self._close()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended changes nothing here
+        """Forget the connection (called by the transport)."""
+        self._state.connections.discard(self)
+        self._leave()
+
+    def resume_writing(self) -> None:
+        """Go on with what waited for a slow reader (called by the transport)."""
+        super().resume_writing()
+        match self._stage:
+            case Stage.SERVING:
+                self.deadline = INFINITY
+            case Stage.HEAD:
+                self._rest()
+                self._go_on()
+            case Stage.BODY | Stage.DISCARDING:
+                self.deadline = self._body_deadline()
+            case Stage.LINGERING | Stage.CLOSING:
+                self.deadline = self._state.clock() + LINGERING_SECONDS
+
+    def expire(self, now: float) -> None:
+        """Do what is due at the deadline (called by the sweep)."""
+        if self._write_paused:
+            if self._is_stalled(now):
+                self.abort()
+            return
+        match self._stage:
+            case Stage.HEAD if self._reader.has_begun:
+                self._refuse(CallerError(Kind.REQUEST_TIMEOUT, "request_timeout"))
+            case Stage.HEAD | Stage.LINGERING:
+                self._close()
+            case Stage.BODY:
+                # Every piece of the body earns it time; that is only reckoned here.
+                self.deadline = self._body_deadline()
+                if self.deadline <= now:
+                    self._refuse(CallerError(Kind.REQUEST_TIMEOUT, "request_timeout"))
+            case Stage.SERVING:
+                self.deadline = INFINITY
+            case Stage.DISCARDING | Stage.CLOSING:
+                self.abort()
+
+    def close_if_idle(self) -> None:
+        """Close a connection on which nothing is under way (called by the drain)."""
+        if self._stage == Stage.HEAD and not self._reader.has_begun and not self._kept:
+            self._close()
+
+    def _consume(self, data: bytes) -> None:
+        """Read requests; one that breaks a rule is the last."""
+        try:
+            self._read(data)
+        except CallerError as error:
+            self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug ends one connection and is logged sparingly
+            self._state.report(error)
+            self.abort()
+
+    def _read(self, data: bytes) -> None:
+        """Read until the bytes are used up, or until something has to be waited for."""
+        heads = 0
+        while data:
+            match self._stage:
+                case Stage.HEAD if heads == BURST:
+                    self._keep(data)
+                    asyncio.get_running_loop().call_soon(self._go_on)
+                    return
+                case Stage.HEAD if not self._write_paused:
+                    data = self._read_head(data)
+                    heads += 1
+                case Stage.HEAD | Stage.SERVING:
+                    self._keep(data)
+                    return
+                case Stage.BODY:
+                    data = self._read_body(data)
+                case Stage.DISCARDING:
+                    data = self._discard(data)
+                case Stage.LINGERING | Stage.CLOSING:
+                    self._unwanted_bytes -= len(data)
+                    if self._unwanted_bytes < 0:
+                        self._close()
+                    return
+
+    def _keep(self, data: bytes) -> None:
+        """Put bytes by until it is their turn, and stop the reading when there are many."""
+        was_reading = len(self._kept) <= KEPT_BYTES
+        self._kept += data
+        if was_reading and len(self._kept) > KEPT_BYTES:
+            self._transport.pause_reading()
+
+    def _take_kept(self) -> bytes:
+        data, self._kept = self._kept, b""
+        if len(data) > KEPT_BYTES and not self._transport.is_closing():
+            self._transport.resume_reading()
+        return data
+
+    def _go_on(self) -> None:
+        """Read the bytes that were put by, if it is their turn."""
+        if self._kept and self._stage == Stage.HEAD and not self._write_paused and self._phase != Phase.GONE:
+            self._consume(self._take_kept())
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Read on in a head; return the bytes that were not used."""
+        has_begun = self._reader.has_begun
+        if not has_begun:
+            self._phase = Phase.UNANSWERED
+            self._envelope = None
+            self._is_http_10 = self._wants_head_only = False
+        found = self._reader.read(data)
+        if found is None:
+            if self._reader.has_begun and not has_begun:
+                self._wait_until(self._state.clock() + self._state.limits.header_seconds)
+            return b""
+        head, rest = found
+        self._is_http_10 = head.is_http_10
+        self._wants_head_only = head.method == "HEAD"
+        self._keep_alive = head.keep_alive
+        state = self._state
+        self._envelope = Envelope(
+            state.new_request_id(), head.method, head.path, head.query, head.headers, self._peer, state.clock()
+        )
+        verdict = state.gate.arrive(self._envelope)
+        if isinstance(verdict, Reply):
+            return self._answer_by_head(verdict, head, rest)
+        return self._begin_body(verdict, head, rest)
+
+    def _answer_by_head(self, reply: Reply, head: Head, rest: bytes) -> bytes:
+        """Answer a request whose body nobody wants; return the bytes after that body, as far as they are there."""
+        missing_bytes = head.body_bytes - len(rest)
+        is_too_much = missing_bytes > 0 and (head.body_bytes > DISCARDED_BYTES or head.expects_continue)
+        if head.body_bytes == CHUNKED or is_too_much:
+            self._keep_alive = False
+        self.reply(reply)
+        if not self._keep_alive:
+            self._linger()
+            return b""
+        if missing_bytes > 0:
+            self._stage = Stage.DISCARDING
+            self._unwanted_bytes = missing_bytes
+            self._wait_for_body()
+            return b""
+        self._rest()
+        return rest[head.body_bytes :]
+
+    def _begin_body(self, identified: Identified, head: Head, rest: bytes) -> bytes:
+        """Serve a request whose body is there, or begin to collect it; return the bytes that were not used."""
+        coding = head.headers.get(b"content-encoding")
+        if coding and coding.lower() != b"identity":
+            raise CallerError(Kind.UNSUPPORTED_MEDIA_TYPE, "content_encoding_unsupported")
+        limit_bytes, body_bytes = self._state.limits.body_bytes, head.body_bytes
+        if body_bytes > limit_bytes:
+            raise body_too_large(limit_bytes)
+        if CHUNKED < body_bytes <= len(rest):
+            self._serve(identified, rest[:body_bytes])
+            return rest[body_bytes:]
+        self._stage = Stage.BODY
+        self._identified = identified
+        self._body = ChunkedBody(limit_bytes) if body_bytes == CHUNKED else SizedBody(body_bytes)
+        self._wait_for_body()
+        if head.expects_continue and not rest:
+            self._transport.write(CONTINUE)
+        return rest
+
+    def _read_body(self, data: bytes) -> bytes:
+        """Read on in a body, and serve the request when it is complete; return the bytes after it."""
+        body, identified = self._body, self._identified
+        assert body is not None  # noqa: S101 - narrows for the type checker; both are set for this stage
+        assert identified is not None  # noqa: S101 - the same
+        rest = body.read(data)
+        if rest is None:
+            return b""
+        if not body.can_go_on:
+            self._keep_alive = False
+        self._body = self._identified = None
+        self._serve(identified, body.content)
+        return rest
+
+    def _discard(self, data: bytes) -> bytes:
+        rest = data[self._unwanted_bytes :]
+        self._unwanted_bytes -= len(data) - len(rest)
+        if self._unwanted_bytes == 0:
+            self._rest()
+        return rest
+
+    def _serve(self, identified: Identified, content: bytes) -> None:
+        self._stage = Stage.SERVING
+        self._wait_until(INFINITY)
+        self.task = asyncio.get_running_loop().create_task(self._run(identified, content))
+
+    async def _run(self, identified: Identified, content: bytes) -> None:
+        """Have the gateway answer, and leave the connection ready for the next request, or closed."""
+        try:
+            await self._state.gate.serve(identified, content, self)
+        except asyncio.CancelledError:
+            self._keep_alive = False
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug ends one connection and is logged sparingly
+            self._keep_alive = False
+            self._state.report(error)
+        finally:
+            self._end_call()
+
+    def _end_call(self) -> None:
+        self.task = None
+        if self._phase == Phase.GONE:
+            return
+        if self._phase != Phase.ANSWERED:
+            self.abort()
+        elif self._keep_alive and not self._state.draining:
+            self._rest()
+            self._go_on()
+        else:
+            self._linger()
+
+    def _refuse(self, error: GateError) -> None:
+        """Answer a request that broke a rule of the wire, and end the connection."""
+        try:
+            reply = self._state.gate.refuse(self._envelope, error)
+        except Exception as bug:  # noqa: BLE001 - the boundary: a bug ends one connection and is logged sparingly
+            self._state.report(bug)
+            self.abort()
+            return
+        if error.reason == "headers_too_large":
+            reply = Reply(HEADERS_TOO_LARGE_STATUS, reply.headers, reply.body)
+        self._keep_alive = False
+        self.reply(reply)
+        self._linger()
+
+    def _leave(self) -> None:
+        """Drop what the caller no longer waits for, and cancel the call; what is written may still leave."""
+        self._gone()
+        self._reader.reset()
+        self._kept = b""
+        self._body = None
+        if self.task is not None:
+            self._state.depart(self.task)
+            self.task = None
+
+    def _rest(self) -> None:
+        """Wait for the next request; the clock of the last sweep is exact enough for that."""
+        self._stage = Stage.HEAD
+        self._wait_until(self._state.now + self._state.limits.idle_seconds)
+
+    def _linger(self) -> None:
+        """Say that this was the last answer, and throw away what still comes in for a moment."""
+        self._stage = Stage.LINGERING
+        self._unwanted_bytes = LINGERING_BYTES
+        self._body = self._identified = None
+        self._reader.reset()
+        self._take_kept()
+        self._transport.write_eof()
+        self._wait_until(self._state.clock() + LINGERING_SECONDS)
+
+    def _close(self) -> None:
+        """Close once everything written has left; a caller who does not read is given as long as any slow reader."""
+        self._stage = Stage.CLOSING
+        self._wait_until(self._state.clock() + self._state.limits.stall_seconds)
+        self._transport.close()
+
+    def _wait_for_body(self) -> None:
+        self._body_began_at = self._state.clock()
+        self._wait_until(self._body_deadline())
+
+    def _body_deadline(self) -> float:
+        limits = self._state.limits
+        received_bytes = 0 if self._body is None else self._body.received_bytes
+        return self._body_began_at + limits.body_seconds + received_bytes / limits.body_bytes_per_second
+
+    def _wait_until(self, deadline: float) -> None:
+        """Set the deadline, unless it is that of a slow reader."""
+        if not self._write_paused:
+            self.deadline = deadline
