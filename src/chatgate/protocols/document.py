@@ -25,13 +25,13 @@ MAX_NUMBER_CHARACTERS = 400
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _MEMBER = re.compile(rb'\s*([{,])\s*"([^"\\]*)"\s*:\s*')
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_INNERMOST = re.compile(rb"\[\]|\{\}")
+_STRING_OF_BRACKETS = re.compile(rb'"[^"]*"')
 _DIGITS_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
 _EXTREME_NUMBERS = (b"0e000", b"0e+000", b"0" * 19)
-_NUMBER = re.compile(rb"-?\d[\d.eE+-]*")
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_MAX_INTEGER = 2**63 - 1
+_STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?\d[\d.eE+-]{3,}+)')
+_BRACKETS_ALIKE = bytes.maketrans(b"{}", b"[]")
+_NEITHER_BRACKETS_NOR_QUOTES = bytes(set(range(256)) - set(b'[]{}"'))
+_INTEGERS = range(-(2**63), 2**63)
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
 _WRONG_TYPE = re.compile(r"Expected `(?P<expected>\w+)[^`]*`, got ")
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
@@ -88,22 +88,32 @@ def _refusal(reason: str, **parameters: str | int) -> CallerError:
 
 
 def _too_deep(body: bytes) -> bool:
-    """Tell whether valid JSON is nested too deep: each round takes the innermost brackets away."""
-    brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS)
+    """Tell whether valid JSON is nested too deep.
+
+    What is left of it are brackets and the quotes around those in strings; a pair of quotes with nothing in between can
+    go, whichever strings they belong to. Then each round takes the innermost brackets away.
+    """
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = body.translate(_BRACKETS_ALIKE, _NEITHER_BRACKETS_NOR_QUOTES).replace(b'""', b"")
+    if b'"' in brackets:
+        brackets = _STRING_OF_BRACKETS.sub(b"", brackets)
     for _ in range(MAX_DEPTH):
         if not brackets:
             return False
-        brackets = _INNERMOST.sub(b"", brackets)
+        brackets = brackets.replace(b"[]", b"")
     return bool(brackets)
 
 
 def _check_numbers(body: bytes) -> None:
-    for match in _NUMBER.finditer(_STRING.sub(b'""', body)):
-        text = match[0]
+    for match in _STRING_OR_NUMBER.finditer(body):
+        text = match[1]
+        if text is None:
+            continue
         if len(text) > MAX_NUMBER_CHARACTERS:
             raise _refusal("body_number_out_of_range")
         whole = text.lstrip(b"-").isdigit()
-        if (abs(int(text)) > _MAX_INTEGER) if whole else not math.isfinite(float(text)):
+        if (int(text) not in _INTEGERS) if whole else not math.isfinite(float(text)):
             raise _refusal("body_number_out_of_range")
 
 

@@ -1,10 +1,204 @@
-"""The description of the HTTP surface."""
+"""The description of the HTTP surface, for programs: what `GET /openapi.json` answers.
+
+It tells what this version serves and nothing that is still to come, whatever the configuration says but for the
+route. The parts that operations share are in `openapi_components`. Called once, by `app`.
+Source of the format: https://spec.openapis.org/oas/v3.1.0 (read 2026-11-23).
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+
+from chatgate import __version__
+from chatgate.protocols.openapi_components import COMPONENTS, IDS, STANDING, Part, json_body, schema
 
 
 def describe(route: str) -> bytes:
-    """Return the OpenAPI document; `route` is the plain API's path without its slash."""
-    return msgspec.json.encode({"openapi": "3.1.0", "info": {"title": "chatgate", "version": "1"}, "paths": {f"/{route}": {}}})
+    """Return the document as JSON; `route` is the plain API's path without its slash, "" for the root."""
+    paths: dict[str, Part] = {"/": {"get": _page("showPage"), "head": _PROBE}}
+    if route:
+        paths[f"/{route}"] = {"get": _page("showPageOfRoute")}
+    paths[f"/{route}"]["post"] = _ASK
+    document = {
+        "openapi": "3.1.0",
+        "info": _INFO,
+        "servers": [{"url": "/", "description": "The address that this document came from."}],
+        "tags": _TAGS,
+        "security": [{}, *({name: []} for name in COMPONENTS["securitySchemes"])],
+        "paths": paths | _PATHS,
+        "components": COMPONENTS,
+    }
+    return msgspec.json.encode(document)
+
+
+def _answers(surface: str, statuses: str, success: Part) -> Part:
+    """Return the responses of an operation: its success, and the refusals that it shares with its surface."""
+    refusals = {status: {"$ref": f"#/components/responses/{surface}{status}"} for status in statuses.split()}
+    return {"200": {"headers": IDS, **success}, **refusals}
+
+
+def _page(operation_id: str) -> Part:
+    return {
+        "tags": ["plain"],
+        "operationId": operation_id,
+        "summary": "Show a person with a browser how to call",
+        "description": "Only what accepts `text/html` gets the page; programs get 403.",
+        "responses": _answers(
+            "Plain", "403", {"description": "The page.", "content": {"text/html": {"schema": {"type": "string"}}}}
+        ),
+    }
+
+
+_INFO: Part = {
+    "title": "chatgate",
+    "version": __version__,
+    "summary": "A self-hosted ChatGPT API gateway: one address in front of model providers.",
+    "description": (
+        "Call it by its own plain JSON route or by OpenAI's protocol; limits, keys and models are the same for both. "
+        "Every path under `/v1` is also there without `/v1`, and under `/v1/v1`, so that either kind of base URL "
+        "works. The models `demo/echo`, `demo/story`, `demo/tools`, `demo/slow`, `demo/429`, `demo/500` and "
+        "`demo/cut` are built in and need no provider's key. Messages are in the language of `Accept-Language` when it "
+        "is one of `en`, `zh-CN`, `zh-TW` and `ru`, else in the server's."
+    ),
+    "license": {"name": "GPL-3.0-or-later", "identifier": "GPL-3.0-or-later"},
+}
+
+_TAGS = [
+    {"name": "plain", "description": "One JSON route for scripts, shortcuts and forms."},
+    {"name": "openai", "description": "OpenAI's protocol, for its SDKs and everything built on them."},
+    {"name": "operations", "description": "For those who run the gateway."},
+]
+
+
+def _operation(tag: str, operation_id: str, summary: str, responses: Part, **more: Any) -> Part:  # noqa: ANN401 - JSON
+    return {"tags": [tag], "operationId": operation_id, "summary": summary, "responses": responses, **more}
+
+
+def _events(description: str) -> Part:
+    return {"text/event-stream": {"schema": {"type": "string", "description": description}}}
+
+
+_ASK = _operation(
+    "plain",
+    "ask",
+    "Ask a model",
+    _answers(
+        "Plain",
+        "400 401 403 405 408 413 415 429 500",
+        {
+            "description": "The answer.",
+            "headers": IDS | STANDING,
+            "content": json_body("PlainAnswer")
+            | _events(
+                'With `stream`: events `data: {"delta": "…"}`, then one event with the whole PlainAnswer. A stream '
+                "that breaks ends with a PlainError instead."
+            ),
+        },
+    ),
+    requestBody={
+        "required": True,
+        "content": json_body("PlainQuestion")
+        | {
+            "application/x-www-form-urlencoded": {"schema": schema("PlainForm")},
+            "text/plain": {"schema": {"type": "string", "minLength": 1, "description": "The question itself."}},
+        },
+    },
+)
+
+_PROBE = _operation(
+    "operations", "probe", "Answer monitors", _answers("Plain", "", {"description": "It is there."}), security=[{}]
+)
+
+_MODEL_PARAMETER = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "description": "The model's name; slashes in it may stay as they are.",
+    "schema": schema("ModelName"),
+}
+_METRICS_TEXT = {"text/plain": {"schema": {"type": "string"}}}
+_MODEL_REFUSALS = "401 403 405 500"
+
+_PATHS: dict[str, Part] = {
+    "/v1/chat/completions": {
+        "post": _operation(
+            "openai",
+            "createChatCompletion",
+            "Create a chat completion",
+            _answers(
+                "OpenAI",
+                "400 401 403 404 405 408 413 415 429 500 502 503 504",
+                {
+                    "description": "The answer.",
+                    "headers": IDS | STANDING,
+                    "content": json_body("OpenAIChatAnswer")
+                    | _events(
+                        "With `stream`: OpenAI's chunks as the provider sent them, then `data: [DONE]`. A stream that "
+                        "breaks ends with an OpenAIError and without `[DONE]`."
+                    ),
+                },
+            ),
+            requestBody={"required": True, "content": json_body("OpenAIChatRequest")},
+        )
+    },
+    "/v1/models": {
+        "get": _operation(
+            "openai",
+            "listModels",
+            "List the models",
+            _answers("OpenAI", _MODEL_REFUSALS, {"description": "The models.", "content": json_body("ModelList")}),
+        )
+    },
+    "/v1/models/{model}": {
+        "get": _operation(
+            "openai",
+            "retrieveModel",
+            "Tell of one model",
+            _answers("OpenAI", f"404 {_MODEL_REFUSALS}", {"description": "The model.", "content": json_body("Model")}),
+            parameters=[_MODEL_PARAMETER],
+        )
+    },
+    "/healthz": {
+        "get": _operation(
+            "operations",
+            "getHealth",
+            "Say that the process is alive",
+            _answers("Plain", "", {"description": "It is.", "content": json_body("Health")}),
+            security=[{}],
+        )
+    },
+    "/readyz": {
+        "get": _operation(
+            "operations",
+            "getReadiness",
+            "Say whether traffic may come",
+            {
+                **_answers("Plain", "", {"description": "It may.", "content": json_body("Health")}),
+                "503": {"description": "The gateway is shutting down.", "headers": IDS, "content": json_body("Health")},
+            },
+            security=[{}],
+        )
+    },
+    "/metrics": {
+        "get": _operation(
+            "operations",
+            "getMetrics",
+            "Return the metrics in Prometheus' text format",
+            _answers("Plain", "401 403", {"description": "The metrics.", "content": _METRICS_TEXT}),
+        )
+    },
+    "/openapi.json": {
+        "get": _operation(
+            "operations",
+            "getOpenAPI",
+            "Return this document",
+            _answers(
+                "Plain",
+                "401 403",
+                {"description": "This document.", "content": {"application/json": {"schema": {"type": "object"}}}},
+            ),
+        )
+    },
+}

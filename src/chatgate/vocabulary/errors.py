@@ -21,7 +21,7 @@ from typing import ClassVar
 from msgspec import Struct
 
 
-class Kind(enum.Enum):
+class Kind(enum.StrEnum):
     """The situations a caller can be told of; the value is the stable code that programs may rely on."""
 
     INVALID_JSON = "invalid_json"

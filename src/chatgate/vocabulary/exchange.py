@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Operation(enum.Enum):
+class Operation(enum.StrEnum):
     """What a URL does; the value is the `operation` of the log and of the metrics."""
 
     CHAT = "chat"
@@ -38,7 +38,7 @@ class Operation(enum.Enum):
     UNKNOWN = "unknown"
 
 
-class Surface(enum.Enum):
+class Surface(enum.StrEnum):
     """Whose protocol an URL speaks: it decides the shape of answers and of errors."""
 
     PLAIN = "plain"
@@ -115,7 +115,7 @@ class Answered(Struct, frozen=True):
     answer: Answer
 
 
-class Outcome(enum.Enum):
+class Outcome(enum.StrEnum):
     """How a call ended; every call ends in exactly one of them."""
 
     COMPLETED = "completed"

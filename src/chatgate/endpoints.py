@@ -1,0 +1,299 @@
+"""Which URL is which operation in which protocol, and who answers it.
+
+A table made once: every path is looked up whole, so a path that is spelled in any other way (a doubled slash, a dot
+segment, an encoded letter) is unknown. The model calls go to the pipeline; the rest is answered here.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote
+
+from chatgate.pipeline import JSON_TYPE
+from chatgate.protocols import openai_models, page, plain
+from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Phrase
+from chatgate.vocabulary.exchange import (
+    Endpoint,
+    Envelope,
+    Identified,
+    Operation,
+    Outcome,
+    Reply,
+    Settled,
+    Surface,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chatgate.i18n import Catalogues
+    from chatgate.listing import Listing
+    from chatgate.pipeline import Observer, Pipeline
+    from chatgate.refusals import Refusals
+    from chatgate.vocabulary.exchange import CallerPort
+
+OPENAI_PREFIXES = ("/v1", "", "/v1/v1")
+"""Where the OpenAI surface is mounted: base URLs come with and without the version, and with it doubled."""
+
+_LOG = logging.getLogger(__name__)
+_UNLOGGED = frozenset({Operation.HEALTH, Operation.READY, Operation.METRICS, Operation.PROBE})
+_SERVED = frozenset({Operation.CHAT, Operation.MODELS, Operation.MODEL})
+_OPEN_TO_ALL = frozenset({Operation.HEALTH, Operation.READY, Operation.PROBE})
+_OK, _UNAVAILABLE = 200, 503
+_BROWSER = b"text/html"
+
+Methods = dict[str, Endpoint]
+
+
+class Table:
+    """Every URL of the gateway."""
+
+    def __init__(self, route: str) -> None:
+        """`route` is the plain API's path without its slash; "" is the root."""
+        paths: dict[str, Methods] = {}
+
+        def add(path: str, operation: Operation, surface: Surface, *methods: str) -> None:
+            for method in methods:
+                paths.setdefault(path, {})[method] = Endpoint(operation, surface)
+
+        add("/", Operation.PAGE, Surface.PLAIN, "GET")
+        add("/", Operation.PROBE, Surface.PLAIN, "HEAD")
+        for path in {f"/{route}", f"/{route}/" if route else "/"}:
+            add(path, Operation.CHAT, Surface.PLAIN, "POST")
+            add(path, Operation.PAGE, Surface.PLAIN, "GET")
+            add(path, Operation.PROBE if path == "/" else Operation.PAGE, Surface.PLAIN, "HEAD")
+        for prefix in OPENAI_PREFIXES:
+            add(f"{prefix}/chat/completions", Operation.CHAT, Surface.OPENAI, "POST")
+            add(f"{prefix}/models", Operation.MODELS, Surface.OPENAI, "GET", "HEAD")
+        add("/healthz", Operation.HEALTH, Surface.PLAIN, "GET", "HEAD")
+        add("/readyz", Operation.READY, Surface.PLAIN, "GET", "HEAD")
+        add("/metrics", Operation.METRICS, Surface.PLAIN, "GET", "HEAD")
+        add("/openapi.json", Operation.OPENAPI, Surface.PLAIN, "GET", "HEAD")
+        self._paths = paths
+        self._models = tuple(f"{prefix}/models/" for prefix in OPENAI_PREFIXES)
+
+    def find(self, method: str, path: str) -> Endpoint:
+        """Return what a URL is. Raises `CallerError` when it is nothing, or takes other methods."""
+        methods = self._paths.get(path)
+        if methods is None:
+            methods = self._model_at(path)
+        if methods is None:
+            raise CallerError(Kind.NOT_FOUND, "unknown_path")
+        endpoint = methods.get(method)
+        if endpoint is None:
+            parameters = {"method": method, "allowed": ", ".join(methods)}
+            raise CallerError(Kind.METHOD_NOT_ALLOWED, "method_not_allowed", parameters=parameters)
+        return endpoint
+
+    def surface_of(self, path: str) -> Surface:
+        """Return whose errors a path gets, whether it exists or not."""
+        if path == "/v1" or path.startswith(("/v1/", "/chat/", "/models/")):
+            return Surface.OPENAI
+        methods = self._paths.get(path)
+        return next(iter(methods.values())).surface if methods else Surface.PLAIN
+
+    def _model_at(self, path: str) -> Methods | None:
+        for prefix in self._models:
+            if path.startswith(prefix) and len(path) > len(prefix):
+                model = unquote(path[len(prefix) :], errors="replace")
+                endpoint = Endpoint(Operation.MODEL, Surface.OPENAI, model)
+                return {"GET": endpoint, "HEAD": endpoint}
+        return None
+
+
+class Scrape(Protocol):
+    """What renders the metrics."""
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+
+
+class Site:
+    """The pages and documents: what is answered without asking anybody."""
+
+    def __init__(
+        self,
+        *,
+        catalogues: Catalogues,
+        metrics: Scrape,
+        metrics_type: bytes,
+        openapi: bytes,
+        route: str,
+        models: Sequence[str],
+        key_needed: page.KeyNeeded,
+    ) -> None:
+        """`models` are named on the page, the best one first."""
+        self._catalogues = catalogues
+        self._metrics = metrics
+        self._metrics_type = b"content-type: %b\r\n" % metrics_type
+        self._openapi = openapi
+        self._route = route
+        self._models = models
+        self._key_needed = key_needed
+
+    def health(self) -> Reply:
+        """Say that the process is alive."""
+        return Reply(_OK, JSON_TYPE, b'{"status":"ok"}')
+
+    def readiness(self, *, draining: bool) -> Reply:
+        """Say whether traffic may come."""
+        if draining:
+            return Reply(_UNAVAILABLE, JSON_TYPE, b'{"status":"draining"}')
+        return Reply(_OK, JSON_TYPE, b'{"status":"ready"}')
+
+    def scrape(self) -> Reply:
+        """Return the metrics."""
+        return Reply(_OK, self._metrics_type, self._metrics.render())
+
+    def openapi(self) -> Reply:
+        """Return the description of the HTTP surface."""
+        return Reply(_OK, JSON_TYPE, self._openapi)
+
+    def page(self, identified: Identified) -> Reply:
+        """Return the page that shows a person how to call. Raises `CallerError` for a program, which should POST."""
+        headers = identified.envelope.headers
+        if _BROWSER not in headers.get(b"accept", b""):
+            raise CallerError(Kind.PERMISSION_DENIED, "get_not_allowed")
+        proto = headers.get(b"x-forwarded-proto", b"http")
+        scheme = "https" if proto.strip().lower() == b"https" else "http"
+        root = f"{scheme}://{headers.get(b'host', b'localhost').decode('latin-1')}"
+        body = page.render(
+            identified.language,
+            lambda code, parameters: self._catalogues.translate(identified.language, Phrase(code, parameters)),
+            url=f"{root}/{self._route}",
+            openai_url=f"{root}/v1",
+            models=self._models,
+            key_needed=self._key_needed,
+            max_tokens_default=plain.MAX_TOKENS_DEFAULT,
+            max_tokens_limit=plain.MAX_TOKENS_HIGH,
+        )
+        return Reply(_OK, page.PAGE_HEADERS, body)
+
+
+class Gateway:
+    """The gate that the server asks: finds the endpoint of each call and hands it to whoever answers it."""
+
+    def __init__(
+        self,
+        *,
+        table: Table,
+        pipeline: Pipeline,
+        refusals: Refusals,
+        listing: Listing,
+        site: Site,
+        observers: Sequence[Observer],
+        clock: Callable[[], float],
+    ) -> None:
+        """Take the parts; `clock` is monotonic, in seconds."""
+        self._table = table
+        self._pipeline = pipeline
+        self._refusals = refusals
+        self._listing = listing
+        self._site = site
+        self._observers = observers
+        self._clock = clock
+        self.draining = False
+
+    def arrive(self, envelope: Envelope) -> Identified | Reply:
+        """Judge a request by its head: who it is and what it is for, or the answer that it gets at once."""
+        address = self._pipeline.locate(envelope)
+        endpoint = Endpoint(Operation.UNKNOWN, self._table.surface_of(envelope.path))
+        error = None
+        try:
+            endpoint = self._table.find(envelope.method, envelope.path)
+            if endpoint.operation in _OPEN_TO_ALL:
+                return self._with_ids(self._answer_anyone(endpoint.operation), envelope)
+            identified = self._pipeline.identify(envelope, endpoint, address)
+            if endpoint.operation in _SERVED:
+                return identified
+            reply = self._with_ids(self._answer_at_once(identified), envelope, address.counted_as)
+        except GateError as refused:
+            error = refused
+            reply = self._refusal(endpoint.surface, error, envelope, address.counted_as)
+        self._note(envelope, endpoint, address.text, reply.status, error)
+        return reply
+
+    def refuse(self, envelope: Envelope | None, error: GateError) -> Reply:
+        """Return the answer to a request that broke a rule of the wire."""
+        if envelope is None:
+            envelope = Envelope("", "", "", "", {}, "", self._clock())
+        surface = self._table.surface_of(envelope.path)
+        reply = self._refusal(surface, error, envelope)
+        self._note(envelope, Endpoint(Operation.UNKNOWN, surface), envelope.peer, reply.status, error)
+        return reply
+
+    async def serve(self, identified: Identified, body: bytes, port: CallerPort) -> None:
+        """Answer a call whose body is read."""
+        if identified.endpoint.operation is Operation.CHAT:
+            await self._pipeline.answer(identified, body, port)
+            return
+        envelope, endpoint, caller = identified.envelope, identified.endpoint, identified.caller
+        error: GateError | None = None
+        try:
+            reply = self._with_ids(await self._list_models(identified), envelope, caller.counted_as)
+        except GateError as refused:
+            error = refused
+        except Exception:  # noqa: BLE001 - the boundary: a fault of ours ends one call, and is logged
+            _LOG.exception("A call failed by a fault of ours: %s", envelope.request_id)
+            error = InternalError()
+        if error is not None:
+            reply = self._refusal(endpoint.surface, error, envelope, caller.counted_as)
+        port.reply(reply)
+        self._note(envelope, endpoint, caller.address, reply.status, error)
+
+    def _answer_anyone(self, operation: Operation) -> Reply:
+        match operation:
+            case Operation.HEALTH:
+                return self._site.health()
+            case Operation.READY:
+                return self._site.readiness(draining=self.draining)
+            case _:
+                return Reply(_OK, b"", b"")
+
+    def _answer_at_once(self, identified: Identified) -> Reply:
+        match identified.endpoint.operation:
+            case Operation.METRICS:
+                return self._site.scrape()
+            case Operation.OPENAPI:
+                return self._site.openapi()
+            case _:
+                return self._site.page(identified)
+
+    async def _list_models(self, identified: Identified) -> Reply:
+        key, wanted = identified.caller.key, identified.endpoint.parameter
+        if identified.endpoint.operation is Operation.MODEL:
+            return Reply(_OK, JSON_TYPE, openai_models.encode_entry(await self._listing.one(wanted, key)))
+        return Reply(_OK, JSON_TYPE, openai_models.encode_list(await self._listing.all(key)))
+
+    def _with_ids(self, reply: Reply, envelope: Envelope, counted_as: int | None = None) -> Reply:
+        standing = b"" if counted_as is None else self._pipeline.standing_of(counted_as)
+        return Reply(reply.status, self._refusals.ids_of(envelope) + standing + reply.headers, reply.body)
+
+    def _refusal(self, surface: Surface, error: GateError, envelope: Envelope, counted_as: int | None = None) -> Reply:
+        more = b"" if counted_as is None else self._pipeline.standing_of(counted_as)
+        if error.kind is Kind.METHOD_NOT_ALLOWED:
+            more += b"allow: %b\r\n" % str(error.parameters["allowed"]).encode()
+        return self._refusals.reply(surface, error, self._refusals.language_of(envelope.headers), envelope, more)
+
+    def _note(self, envelope: Envelope, endpoint: Endpoint, address: str, status: int, error: GateError | None) -> None:
+        """Tell the observers; probes are not worth a line."""
+        if endpoint.operation in _UNLOGGED:
+            return
+        settled = Settled(
+            request_id=envelope.request_id,
+            operation=endpoint.operation,
+            surface=endpoint.surface,
+            address=address,
+            asked_model="",
+            upstream="",
+            status=status,
+            outcome=Outcome.COMPLETED if error is None else Outcome.REFUSED,
+            code="" if error is None else error.kind,
+            stream=False,
+            duration_seconds=self._clock() - envelope.arrived_at,
+            first_token_seconds=None,
+            usage=None,
+        )
+        for observer in self._observers:
+            observer.call(settled)

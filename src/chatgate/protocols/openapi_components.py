@@ -1,0 +1,309 @@
+"""The parts of the OpenAPI document that its operations refer to: headers, schemas, refusals, places for a key.
+
+Used by `openapi` alone. The numbers come from the modules that enforce them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chatgate.protocols import openai_chat, plain
+from chatgate.vocabulary.errors import Kind
+
+Part = dict[str, Any]
+"""A piece of the document, as JSON knows it."""
+
+
+def schema(name: str) -> Part:
+    """Return a reference to a schema."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def json_body(name: str) -> Part:
+    """Return the content of a body that is JSON of a schema."""
+    return {"application/json": {"schema": schema(name)}}
+
+
+_SECURITY_SCHEMES: Part = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": (
+            "The caller's own provider key, or a key of this gateway (`sk-cg-…`). The words `none`, `empty`, "
+            "`chatgate` and `-` count as no key. Whether one is needed is up to the server and the model."
+        ),
+    },
+    "xApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "api-key"},
+    "xGoogApiKey": {"type": "apiKey", "in": "header", "name": "x-goog-api-key"},
+    "query": {"type": "apiKey", "in": "query", "name": "key"},
+}
+
+
+# --- Headers ----------------------------------------------------------------------------------------------------------
+
+_HEADERS: Part = {
+    "x-request-id": {"description": "The number of this call; the log knows it.", "schema": {"type": "string"}},
+    "request-id": {"description": "The same number.", "schema": {"type": "string"}},
+    "x-ratelimit-limit-requests": {
+        "description": "Calls allowed by the tightest limit; absent where there is none.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "x-ratelimit-remaining-requests": {"description": "Calls left of it.", "schema": {"type": "integer", "minimum": 0}},
+    "x-ratelimit-reset-requests": {
+        "description": "The time until it is as good as new, such as `120ms` or `6m0s`.",
+        "schema": {"type": "string"},
+    },
+    "retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
+    "retry-after-ms": {"description": "The same in milliseconds.", "schema": {"type": "integer", "minimum": 0}},
+    "x-should-retry": {
+        "description": "`false` when another try makes no sense, or only after a long time.",
+        "schema": {"type": "string", "const": "false"},
+    },
+    "allow": {"description": "The methods that the path takes.", "schema": {"type": "string"}},
+    "www-authenticate": {"description": "How to show a key.", "schema": {"type": "string", "const": "Bearer"}},
+}
+
+
+def _headers(*names: str) -> Part:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+IDS = _headers("x-request-id", "request-id")
+STANDING = _headers("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
+_WAIT = _headers("retry-after", "retry-after-ms", "x-should-retry")
+_MORE_HEADERS: dict[str, Part] = {
+    "401": _headers("www-authenticate"),
+    "405": _headers("allow"),
+    "429": STANDING | _WAIT,
+    "500": _WAIT,
+    "502": _WAIT,
+    "503": _WAIT,
+}
+
+
+# --- Schemas ----------------------------------------------------------------------------------------------------------
+
+_TEXT: Part = {"type": "string"}
+_OPTIONAL_TEXT: Part = {"type": ["string", "null"]}
+_COUNT: Part = {"type": "integer", "minimum": 0}
+_FREE: Part = {"additionalProperties": True}
+
+
+def _object(properties: Part, required: str = "", **more: Any) -> Part:  # noqa: ANN401 - keywords of JSON Schema
+    needed = {"required": required.split()} if required else {}
+    return {"type": "object", "properties": properties, **needed, **more}
+
+
+def _question(continuous: Part, stream: Part, max_tokens: Part) -> Part:
+    """Return the fields of a question; a form writes three of them as text."""
+    return _object(
+        {
+            "user_content": {"type": "string", "minLength": 1, "description": "What to ask."},
+            "sys_content": {**_OPTIONAL_TEXT, "description": "How the model should behave."},
+            "system_content": {**_OPTIONAL_TEXT, "description": "Another spelling of `sys_content`."},
+            "model": {
+                **_OPTIONAL_TEXT,
+                "maxLength": openai_chat.MAX_MODEL_NAME,
+                "description": f"Which model answers. The server chooses without it, and for `{plain.RETIRED_MODEL}`.",
+            },
+            "api_key": {
+                **_OPTIONAL_TEXT,
+                "writeOnly": True,
+                "description": "The caller's key, where it is not in a header. Both at once must be the same.",
+            },
+            "max_tokens": max_tokens,
+            "continuous": {
+                **continuous,
+                "description": (
+                    "The dialogue so far, such as the `result` of the last answer. The system message comes first, and "
+                    "`sys_content` takes the place of one that is in here."
+                ),
+            },
+            "continuous_dialogue": {**continuous, "description": "Another spelling of `continuous`."},
+            "stream": {**stream, "description": "Whether the answer comes piece by piece, as server-sent events."},
+        },
+        "user_content",
+        description=(
+            "Two spellings of one field must have the same value. Unknown fields are ignored, null counts as absent."
+        ),
+    )
+
+
+_TURN = _object({"role": {"enum": ["system", "developer", "user", "assistant"]}, "content": _TEXT}, "role content")
+_TOKEN_LIMIT: Part = {
+    "minimum": plain.MAX_TOKENS_LOW,
+    "maximum": plain.MAX_TOKENS_HIGH,
+    "default": plain.MAX_TOKENS_DEFAULT,
+    "description": "How long the answer may be, in tokens.",
+}
+
+_SCHEMAS: Part = {
+    "PlainTurn": _TURN,
+    "PlainQuestion": _question(
+        {"type": ["array", "null"], "items": schema("PlainTurn")},
+        {"type": ["boolean", "null"], "default": False},
+        {"type": ["integer", "null"], **_TOKEN_LIMIT},
+    ),
+    "PlainForm": _question(
+        {"type": "string", "contentMediaType": "application/json", "contentSchema": schema("PlainTurns")},
+        {"enum": ["true", "false", "1", "0", "on", "off", "yes", "no"], "default": "false"},
+        {"type": "integer", **_TOKEN_LIMIT},
+    ),
+    "PlainTurns": {"type": "array", "items": schema("PlainTurn")},
+    "PlainUsage": _object({"input_tokens": _COUNT, "output_tokens": _COUNT}, "input_tokens output_tokens"),
+    "PlainAnswer": _object(
+        {
+            "code": {"const": 200},
+            "msg": {"const": "success"},
+            "data": _object(
+                {
+                    "response": {**_TEXT, "description": "The answer."},
+                    "model": {**_TEXT, "description": "Which model answered."},
+                    "usage": {
+                        "anyOf": [schema("PlainUsage"), {"type": "null"}],
+                        "description": "The tokens as the provider counted them; null when it did not.",
+                    },
+                },
+                "response model usage",
+            ),
+            "current_response": {**_TEXT, "description": "The answer again, for older clients."},
+            "result": {**schema("PlainTurns"), "description": "The dialogue with this question and its answer."},
+        },
+        "code msg data current_response result",
+    ),
+    "PlainError": _object(
+        {
+            "code": {"type": "integer", "description": "The HTTP status."},
+            "msg": {"const": "failed"},
+            "data": _object({"response": {**_TEXT, "description": "The reason, for people."}}, "response"),
+            "error": _object(
+                {
+                    "code": {"enum": [kind.value for kind in Kind], "description": "The reason, for programs."},
+                    "request_id": _TEXT,
+                },
+                "code request_id",
+            ),
+        },
+        "code msg data error",
+    ),
+    "OpenAIMessage": _object(
+        {"role": _TEXT, "content": {"type": ["string", "array", "null"], "description": "Text, or a list of parts."}},
+        "role",
+        **_FREE,
+    ),
+    "OpenAIChatRequest": _object(
+        {
+            "model": schema("ModelName"),
+            "messages": {"type": "array", "minItems": 1, "items": schema("OpenAIMessage")},
+            "stream": {"type": ["boolean", "null"], "default": False},
+            "stream_options": {
+                "type": ["object", "null"],
+                "properties": {"include_usage": {"type": ["boolean", "null"]}},
+                **_FREE,
+            },
+            "max_tokens": {"type": ["integer", "null"], "minimum": 1},
+            "max_completion_tokens": {"type": ["integer", "null"], "minimum": 1},
+            "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 128},
+            "temperature": {"type": ["number", "null"]},
+            "top_p": {"type": ["number", "null"]},
+            "presence_penalty": {"type": ["number", "null"]},
+            "frequency_penalty": {"type": ["number", "null"]},
+            "seed": {"type": ["integer", "null"]},
+            "stop": {"type": ["string", "array", "null"], "items": _TEXT},
+            "user": _OPTIONAL_TEXT,
+        },
+        "model messages",
+        description="OpenAI's chat completion request. Fields that are not named here go to the provider unchanged.",
+        **_FREE,
+    ),
+    "OpenAIChatAnswer": _object(
+        {
+            "id": _TEXT,
+            "object": _TEXT,
+            "created": {"type": "integer"},
+            "model": _TEXT,
+            "choices": {"type": "array", "items": {"type": "object"}},
+            "usage": {"type": ["object", "null"]},
+        },
+        "choices",
+        description="OpenAI's chat completion, byte for byte as the provider sent it.",
+        **_FREE,
+    ),
+    "OpenAIError": _object(
+        {
+            "error": _object(
+                {"message": _TEXT, "type": _TEXT, "param": _OPTIONAL_TEXT, "code": _TEXT}, "message type param code"
+            )
+        },
+        "error",
+        description="`param` is the path of the field at fault. `code` is stable, or the provider's own.",
+    ),
+    "Model": _object(
+        {"id": _TEXT, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _TEXT},
+        "id object created owned_by",
+        **_FREE,
+    ),
+    "ModelList": _object(
+        {"object": {"const": "list"}, "data": {"type": "array", "items": schema("Model")}}, "object data"
+    ),
+    "ModelName": {"type": "string", "minLength": 1, "maxLength": openai_chat.MAX_MODEL_NAME},
+    "Health": _object({"status": {"enum": ["ok", "ready", "draining"]}}, "status"),
+}
+
+
+# --- Responses --------------------------------------------------------------------------------------------------------
+
+_COMMON_SITUATIONS = {
+    "405": "The path does not take this method.",
+    "408": "The request did not arrive in time.",
+    "413": "The body is too large.",
+    "415": "The type of the body is not understood.",
+    "429": "A limit was reached or a budget is spent, here or at the provider.",
+}
+
+
+def _refusals(surface: str, situations: dict[str, str]) -> Part:
+    """Return one response per status, for the operations to refer to."""
+    return {
+        f"{surface}{status}": {
+            "description": situation,
+            "headers": IDS | _MORE_HEADERS.get(status, {}),
+            "content": json_body(f"{surface}Error"),
+        }
+        for status, situation in situations.items()
+    }
+
+
+_RESPONSES = _refusals(
+    "Plain",
+    {
+        "400": "Bad JSON, a missing or wrong field, an unknown model, or no key where one is needed.",
+        "401": "The key is unknown here or refused by the provider.",
+        "403": "The address or the key may not do this; or a GET came from a program.",
+        **_COMMON_SITUATIONS,
+        "500": "The provider failed, the gateway is overloaded or being restarted, or the fault is the gateway's.",
+    },
+) | _refusals(
+    "OpenAI",
+    {
+        "400": "Bad JSON or a wrong field.",
+        "401": "The key is missing, unknown here, or refused by the provider.",
+        "403": "The address or the key may not do this.",
+        "404": "There is no such model.",
+        **_COMMON_SITUATIONS,
+        "500": "A fault of the gateway's.",
+        "502": "The provider failed or gave a bad answer.",
+        "503": "The gateway is overloaded or being restarted.",
+        "504": "The provider took too long.",
+    },
+)
+
+
+COMPONENTS: Part = {
+    "schemas": _SCHEMAS,
+    "responses": _RESPONSES,
+    "headers": _HEADERS,
+    "securitySchemes": _SECURITY_SCHEMES,
+}
+"""All of them, by the names under which `$ref` finds them."""

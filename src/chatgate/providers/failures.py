@@ -1,0 +1,95 @@
+"""What a provider's refusal means for the caller: whose fault it is, and which of its words may be passed on."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+from typing import TYPE_CHECKING
+
+from chatgate.vocabulary.errors import CallerError, GateError, Kind, UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MAX_MESSAGE_CHARACTERS = 2000
+"""A provider's message is cut after this many characters."""
+
+_BAD_REQUEST, _UNAUTHORIZED, _PAYMENT_REQUIRED, _FORBIDDEN, _NOT_FOUND = 400, 401, 402, 403, 404
+_REQUEST_TIMEOUT, _CONFLICT, _TOO_LARGE, _TOO_EARLY, _TOO_MANY, _SERVER_ERROR = 408, 409, 413, 425, 429, 500
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+
+
+def failure_of(
+    status: int,
+    *,
+    message: str | None,
+    code: str | None,
+    param: str | None,
+    retry_after_seconds: float | None,
+    model: str,
+    own_key: bool,
+) -> GateError:
+    """Return the error for an answer that is no success.
+
+    `message`, `code` and `param` are the provider's, already freed of secrets; `own_key` says that the key which it
+    saw was the caller's own; `model` is the name that was sent.
+    """
+    said = None if message is None else message[:MAX_MESSAGE_CHARACTERS]
+    if status == _UNAUTHORIZED:
+        reason = "provider_refused_key_caller" if own_key else "provider_refused_key_server"
+        return CallerError(Kind.INVALID_KEY, reason)
+    if status == _PAYMENT_REQUIRED or (status == _TOO_MANY and code in _QUOTA_CODES):
+        return CallerError(Kind.INSUFFICIENT_QUOTA, "provider_quota", provider_message=said)
+    if status == _TOO_MANY:
+        return CallerError(
+            Kind.RATE_LIMIT_EXCEEDED,
+            "provider_limit",
+            retry_after_seconds=retry_after_seconds,
+            provider_message=said,
+        )
+    if status == _NOT_FOUND:
+        return CallerError(
+            Kind.MODEL_NOT_FOUND,
+            "provider_not_found",
+            param="model",
+            provider_message=said,
+            parameters={"model": model},
+        )
+    if status < _BAD_REQUEST or status >= _SERVER_ERROR or status in {_REQUEST_TIMEOUT, _CONFLICT, _TOO_EARLY}:
+        return UpstreamError(
+            "upstream_failed",
+            retry_after_seconds=retry_after_seconds,
+            provider_message=said,
+            parameters={"status": status},
+        )
+    kinds = {_FORBIDDEN: Kind.PERMISSION_DENIED, _TOO_LARGE: Kind.REQUEST_TOO_LARGE}
+    return CallerError(
+        kinds.get(status, Kind.INVALID_VALUE),
+        "provider_refused",
+        param=param,
+        provider_message=said,
+        provider_code=code,
+        parameters={"message": said or str(status)},
+    )
+
+
+def retry_after(headers: Mapping[bytes, bytes], wall_clock: Callable[[], float]) -> float | None:
+    """Return the wait that a provider asks for, in seconds: `retry-after-ms`, else `Retry-After` in either form.
+
+    None when it asks for none, or for something that is no wait.
+    """
+    try:
+        if b"retry-after-ms" in headers:
+            return _wait(float(headers[b"retry-after-ms"]) / 1000)
+        text = headers.get(b"retry-after", b"").decode("latin-1").strip()
+        if not text:
+            return None
+        if text[0].isdigit():
+            return _wait(float(text))
+        return _wait(email.utils.parsedate_to_datetime(text).timestamp() - wall_clock())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _wait(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -1,0 +1,53 @@
+"""Puts a call to an upstream: the head from parts that are prepared once, the body from the caller's or from the chat.
+
+Only headers named here are ever sent; nothing of the caller's head goes upstream.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chatgate import __version__
+from chatgate.vocabulary.exchange import OutboundRequest
+
+if TYPE_CHECKING:
+    from chatgate.vocabulary.upstreams import Origin, Timeouts, Upstream
+
+_USER_AGENT = f"chatgate/{__version__}"
+
+
+class Requests:
+    """Writes the requests to one upstream."""
+
+    __slots__ = ("_chat", "_models", "_timeouts", "upstream")
+
+    def __init__(self, upstream: Upstream, timeouts: Timeouts) -> None:
+        """Prepare what every request to this upstream has in common."""
+        self.upstream = upstream
+        self._timeouts = timeouts
+        common = f"Host: {_host(upstream.origin)}\r\nUser-Agent: {_USER_AGENT}\r\nAccept-Encoding: identity\r\n"
+        self._chat = (
+            f"POST {upstream.base_path}/chat/completions HTTP/1.1\r\n{common}"
+            "Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
+        ).encode()
+        self._models = f"GET {upstream.base_path}/models HTTP/1.1\r\n{common}Accept: application/json\r\n".encode()
+
+    def chat(self, body: bytes, secret: str) -> OutboundRequest:
+        """Return the request for a chat; `secret` is the key to show, "" for none."""
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (self._chat, _authorization(secret), len(body))
+        return OutboundRequest(self.upstream.origin, head, body, self._timeouts)
+
+    def models(self, secret: str, timeouts: Timeouts) -> OutboundRequest:
+        """Return the request for the list of models."""
+        head = b"%b%b\r\n" % (self._models, _authorization(secret))
+        return OutboundRequest(self.upstream.origin, head, b"", timeouts)
+
+
+def _authorization(secret: str) -> bytes:
+    return b"Authorization: Bearer %b\r\n" % secret.encode("ascii") if secret else b""
+
+
+def _host(origin: Origin) -> str:
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    usual = 443 if origin.scheme == "https" else 80
+    return host if origin.port == usual else f"{host}:{origin.port}"

@@ -1,0 +1,133 @@
+"""The log: one JSON object per line, on standard output, gathered in batches and written by a thread.
+
+Lines hold facts about calls, never bodies, keys or query strings. A reader of the log that stalls costs lines, counted
+in the next one that gets through; it never holds up a call.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chatgate.telemetry.redaction import Redaction
+    from chatgate.vocabulary.exchange import Settled
+
+MAX_TEXT_CHARACTERS = 2000
+"""A longer text in a line is cut."""
+
+MAX_WAITING_BATCHES = 100
+"""Batches that may wait for a stalled reader; at ten a second that is ten seconds of log."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Log:
+    """Gathers lines; `flush` hands them to the writing thread."""
+
+    def __init__(
+        self, write: Callable[[bytes], object], redaction: Redaction, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        """`write` gets whole lines as one piece, in a thread of the log's own."""
+        self._write = write
+        self._redaction = redaction
+        self._wall_clock = wall_clock
+        self._calls: list[tuple[float, Settled]] = []
+        self._lines: list[bytes] = []
+        self._batches: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING_BATCHES)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name="chatgate-log", daemon=True)
+        self._thread.start()
+
+    def call(self, settled: Settled) -> None:
+        """Note the end of a call; it is rendered at the next `flush`."""
+        self._calls.append((self._wall_clock(), settled))
+
+    def event(self, event: str, level: str = "info", **facts: Any) -> None:  # noqa: ANN401 - JSON facts
+        """Note something that happened to the gateway itself."""
+        cut = {name: fact[:MAX_TEXT_CHARACTERS] if isinstance(fact, str) else fact for name, fact in facts.items()}
+        self._lines.append(_encode({"time": _stamp(self._wall_clock()), "level": level, "event": event, **cut}))
+
+    def flush(self) -> None:
+        """Render what was gathered and hand it over."""
+        if not self._calls and not self._lines:
+            return
+        calls, self._calls = self._calls, []
+        lines, self._lines = self._lines, []
+        lines += [_encode(_facts_of(at, settled)) for at, settled in calls]
+        if self._dropped:
+            lines.append(_encode({"time": _stamp(self._wall_clock()), "event": "log_dropped", "lines": self._dropped}))
+        try:
+            self._batches.put_nowait(self._redaction.known(b"\n".join(lines) + b"\n"))
+            self._dropped = 0
+        except queue.Full:
+            self._dropped += len(lines)
+
+    def close(self) -> None:
+        """Write what is left, waiting at most two seconds for it."""
+        self.flush()
+        try:
+            self._batches.put(None, timeout=2)
+        except queue.Full:
+            return
+        self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            try:
+                self._write(batch)
+            except OSError:
+                continue  # Nobody reads any more, or the disk is full; the gateway goes on.
+
+
+class LogHandler(logging.Handler):
+    """Brings the standard library's log records, such as asyncio's, into the same log."""
+
+    def __init__(self, log: Log) -> None:
+        """Write to this log."""
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a record with its traceback."""
+        trace = self.formatter or logging.Formatter()
+        error = trace.formatException(record.exc_info) if record.exc_info else ""
+        facts = {"logger": record.name, "message": record.getMessage(), **({"traceback": error} if error else {})}
+        self._log.event("log", record.levelname.lower(), **facts)
+
+
+def _stamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+
+
+def _facts_of(at: float, settled: Settled) -> dict[str, Any]:
+    usage = settled.usage
+    facts: dict[str, Any] = {
+        "time": _stamp(at),
+        "level": "info",
+        "event": "call",
+        "request_id": settled.request_id,
+        "operation": settled.operation,
+        "surface": settled.surface,
+        "address": settled.address,
+        "model": settled.asked_model,
+        "upstream": settled.upstream,
+        "status": settled.status,
+        "outcome": settled.outcome.value,
+        "code": settled.code,
+        "stream": settled.stream,
+        "duration_ms": round(settled.duration_seconds * 1000, 1),
+    }
+    if settled.first_token_seconds is not None:
+        facts["first_token_ms"] = round(settled.first_token_seconds * 1000, 1)
+    if usage is not None:
+        facts |= {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    return facts
