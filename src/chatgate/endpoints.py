@@ -6,6 +6,7 @@ segment, an encoded letter) is unknown. The model calls go to the pipeline; the 
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
@@ -37,9 +38,9 @@ OPENAI_PREFIXES = ("/v1", "", "/v1/v1")
 """Where the OpenAI surface is mounted: base URLs come with and without the version, and with it doubled."""
 
 _LOG = logging.getLogger(__name__)
-_UNLOGGED = frozenset({Operation.HEALTH, Operation.READY, Operation.METRICS, Operation.PROBE})
-_SERVED = frozenset({Operation.CHAT, Operation.MODELS, Operation.MODEL})
-_OPEN_TO_ALL = frozenset({Operation.HEALTH, Operation.READY, Operation.PROBE})
+_UNLOGGED = (Operation.HEALTH, Operation.READY, Operation.METRICS, Operation.PROBE)
+_SERVED = (Operation.CHAT, Operation.MODELS, Operation.MODEL)
+_OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
 _OK, _UNAVAILABLE = 200, 503
 _BROWSER = b"text/html"
 
@@ -261,10 +262,11 @@ class Gateway:
                 return self._site.page(identified)
 
     async def _list_models(self, identified: Identified) -> Reply:
-        key, wanted = identified.caller.key, identified.endpoint.parameter
+        caller, wanted = identified.caller, identified.endpoint.parameter
+        take = functools.partial(self._pipeline.take, caller.counted_as)
         if identified.endpoint.operation is Operation.MODEL:
-            return Reply(_OK, JSON_TYPE, openai_models.encode_entry(await self._listing.one(wanted, key)))
-        return Reply(_OK, JSON_TYPE, openai_models.encode_list(await self._listing.all(key)))
+            return Reply(_OK, JSON_TYPE, openai_models.encode_entry(await self._listing.one(wanted, caller.key, take)))
+        return Reply(_OK, JSON_TYPE, openai_models.encode_list(await self._listing.all(caller.key, take)))
 
     def _with_ids(self, reply: Reply, envelope: Envelope, counted_as: int | None = None) -> Reply:
         standing = b"" if counted_as is None else self._pipeline.standing_of(counted_as)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from chatgate.vocabulary.identity import Key
 
 REMEMBERED_SECONDS = 60.0
-"""How long the default upstream's list, as seen with the operator's key, is told without asking again."""
+"""How long the default upstream's list, as seen with one key, is told without asking again."""
+
+MAX_REMEMBERED = 256
+"""For so many keys at once."""
 
 MAX_LIST_BYTES = 8 << 20
 
@@ -54,23 +57,23 @@ class Listing:
         self._default = default
         self._assumed = tuple(assumed)
         self._clock = clock
-        self._remembered: tuple[Entry, ...] = ()
-        self._remembered_until = float("-inf")
+        self._remembered: dict[str, tuple[float, tuple[Entry, ...] | None]] = {}
 
-    async def all(self, key: Key) -> tuple[Entry, ...]:
+    async def all(self, key: Key, take: Callable[[], None]) -> tuple[Entry, ...]:
         """Return every model, as this caller may see them.
 
-        Raises `CallerError` when the provider does not accept the caller's own key.
+        `take` is called before the provider is asked with the caller's own key; it may raise to refuse that. Raises
+        `CallerError` when the provider does not accept the key.
         """
-        offered = await self._offered(key)
+        offered = await self._offered(key, take)
         return (*(self._assumed if offered is None else offered), *self._own)
 
-    async def one(self, name: str, key: Key) -> Entry:
-        """Return a model. Raises `CallerError` when there is none of that name."""
+    async def one(self, name: str, key: Key, take: Callable[[], None]) -> Entry:
+        """Return a model; see `all`. Raises `CallerError` when there is none of that name."""
         known = {each["id"]: each for each in self._own}
         if name in known:
             return known[name]
-        offered = await self._offered(key)
+        offered = await self._offered(key, take)
         for each in offered or ():
             if each["id"] == name:
                 return each
@@ -78,7 +81,7 @@ class Listing:
             return openai_models.entry(name, self._default.requests.upstream.name)
         raise CallerError(Kind.MODEL_NOT_FOUND, "unknown_model", param="model", parameters={"model": name[:100]})
 
-    async def _offered(self, key: Key) -> tuple[Entry, ...] | None:
+    async def _offered(self, key: Key, take: Callable[[], None]) -> tuple[Entry, ...] | None:
         """Return what the default upstream lists, None when that cannot be known."""
         if self._default is None:
             return ()
@@ -87,11 +90,16 @@ class Listing:
         secret = key.secret if own_key else upstream.api_key
         if upstream.key_needed and not secret:
             return None
-        if not own_key and self._clock() < self._remembered_until:
-            return self._remembered
+        until, offered = self._remembered.get(secret, (0.0, None))
+        if self._clock() < until:
+            return offered
+        if own_key:
+            take()
         offered = await self._ask(self._default, secret, own_key=own_key)
-        if offered is not None and not own_key:
-            self._remembered, self._remembered_until = offered, self._clock() + REMEMBERED_SECONDS
+        self._remembered.pop(secret, None)
+        while len(self._remembered) >= MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[secret] = (self._clock() + REMEMBERED_SECONDS, offered)
         return offered
 
     async def _ask(self, default: Upstreams, secret: str, *, own_key: bool) -> tuple[Entry, ...] | None:

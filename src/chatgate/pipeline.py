@@ -112,11 +112,12 @@ class Observer(Protocol):
 class _Progress:
     """What is known of a call so far; becomes `Settled` at its end, whatever that is."""
 
-    __slots__ = ("asked_model", "code", "first_token_at", "outcome", "status", "stream", "upstream", "usage")
+    __slots__ = ("asked_model", "code", "first_token_at", "outcome", "secret", "status", "stream", "upstream", "usage")
 
     def __init__(self) -> None:
         self.asked_model = ""
         self.upstream = ""
+        self.secret = ""
         self.status = 0
         self.code = ""
         self.outcome = Outcome.REFUSED
@@ -166,6 +167,12 @@ class Pipeline:
         """Return the header lines that tell where a caller stands with the limits."""
         return ratelimit_headers(self._limits.standing(counted_as))
 
+    def take(self, counted_as: int) -> None:
+        """Take a call from every limit of a caller. Raises `CallerError` when one stands in the way."""
+        standing = self._limits.admit(counted_as)
+        if not standing.admitted:
+            raise limit_reached(standing)
+
     def identify(self, envelope: Envelope, endpoint: Endpoint, address: Address) -> Identified:
         """Tell from the head alone who calls, and let them in.
 
@@ -189,6 +196,7 @@ class Pipeline:
             routed = self._route(self._admit(decoded))
             progress.outcome = Outcome.UPSTREAM_FAILED
             progress.upstream = routed.target.upstream.name
+            progress.secret = self._secret(routed.target, decoded)
             answered = await self._call(routed)
             try:
                 await self._check(answered)
@@ -322,7 +330,8 @@ class Pipeline:
     def _fail(self, identified: Identified, error: GateError, port: CallerPort, progress: _Progress) -> None:
         """Tell the caller: by an answer of its own, or, once a stream has begun, by the event that ends it."""
         envelope, surface = identified.envelope, identified.endpoint.surface
-        error.provider_message = error.provider_message and self._redaction.text(error.provider_message)
+        if error.provider_message:
+            error.provider_message = self._redaction.text(error.provider_message, progress.secret)
         progress.code = error.kind
         if progress.first_token_at is not None:
             port.send(sse.event(self._refusals.body(surface, error, identified.language, envelope.request_id)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import Meta, Raw, Struct
 
 from chatgate.protocols import document, openai_errors, sse
 from chatgate.vocabulary.chat import Asked, ChatCall, Usage
@@ -71,18 +71,22 @@ class _Counts(Struct):
 
 
 class _Answer(Struct):
-    choices: list[_Choice] | UnsetType = UNSET
+    choices: list[_Choice] | None = None
     model: str | None = None
-    usage: _Counts | None = None
-    error: Raw | UnsetType = UNSET
+    usage: Raw = Raw(b"null")
+    error: Raw = Raw(b"null")
+
+
+class _End(Struct):
+    finish_reason: Any = None
 
 
 class _Outline(Struct):
-    """What must hold of an answer that is passed on as it is."""
+    """What is looked at in an answer or a chunk that is passed on as it is."""
 
-    choices: list[Raw] | UnsetType = UNSET
-    usage: Raw | UnsetType = UNSET
-    error: Raw | UnsetType = UNSET
+    choices: list[_End] | None = None
+    usage: Raw = Raw(b"null")
+    error: Raw = Raw(b"null")
 
 
 _decode_request = msgspec.json.Decoder(_Request).decode
@@ -91,6 +95,8 @@ _decode_outline = msgspec.json.Decoder(_Outline).decode
 _decode_counts = msgspec.json.Decoder(_Counts).decode
 
 _JSON_BEGINNINGS = b'"[n'
+_NO_ERRORS = (b"{}", b'""')
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 # --- What a caller asks -----------------------------------------------------------------------------------------------
@@ -180,13 +186,12 @@ def check_answer(body: bytes) -> Usage | None:
     """
     try:
         outline = _decode_outline(body)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         raise UpstreamError("upstream_bad_answer") from None
-    if outline.error is not UNSET and outline.choices is UNSET:
-        raise UpstreamError("upstream_error_event", provider_message=openai_errors.message_of(body))
-    if outline.choices is UNSET:
+    _check_error(outline.error, body)
+    if outline.choices is None:
         raise UpstreamError("upstream_bad_answer")
-    return None if outline.usage is UNSET else _read_usage(bytes(outline.usage))
+    return _read_usage(outline.usage)
 
 
 def read_answer(body: bytes) -> WholeAnswer:
@@ -194,7 +199,7 @@ def read_answer(body: bytes) -> WholeAnswer:
     usage = check_answer(body)
     try:
         answer = _decode_answer(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         raise UpstreamError("upstream_bad_answer") from None
     if not answer.choices or answer.choices[0].message is None:
         raise UpstreamError("upstream_bad_answer")
@@ -209,16 +214,28 @@ def read_piece(data: bytes) -> Piece:
     """
     try:
         chunk = _decode_answer(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         raise UpstreamError("upstream_bad_answer") from None
-    if chunk.error is not UNSET and not chunk.choices:
-        raise UpstreamError("upstream_error_event", provider_message=openai_errors.message_of(data))
-    usage = None if chunk.usage is None else _usage(chunk.usage)
+    _check_error(chunk.error, data)
+    usage = _read_usage(chunk.usage)
     if not chunk.choices:
         return Piece(model=chunk.model, usage=usage)
     choice = chunk.choices[0]
     delta = choice.delta or _Delta()
-    return Piece(delta.content or delta.refusal or "", chunk.model, choice.finish_reason is not None, usage)
+    return Piece(delta.content or delta.refusal or "", chunk.model, bool(choice.finish_reason), usage)
+
+
+def last_event(tail: bytes) -> bytes:
+    """Return the event in which a stream ended without a blank line, with one; b"" when it is no whole event."""
+    data = sse.data_of(tail)
+    if data is None:
+        return b""
+    try:
+        if data.strip() != b"[DONE]":
+            msgspec.json.decode(data, type=Raw)
+    except _UNREADABLE:
+        return b""
+    return tail + b"\n\n"
 
 
 class Relay:
@@ -241,6 +258,8 @@ class Relay:
 
     def feed(self, data: bytes) -> bytes:
         """Return what can be passed on now: whole events only."""
+        if self.done or self.error is not None:
+            return b""
         out: list[bytes] = []
         try:
             for event in self._splitter.feed(data):
@@ -256,10 +275,10 @@ class Relay:
         A stream whose answer had finished is completed with the end mark that it lacks; any other one was cut.
         """
         out: list[bytes] = []
-        last = self._splitter.finish()
+        last = last_event(self._splitter.finish())
         try:
-            if last.strip() and not self.done:
-                self._take(last if last.endswith((b"\n\n", b"\r\r")) else last + b"\n\n", out)
+            if last and not self.done and self.error is None:
+                self._take(last, out)
         except UpstreamError as error:
             self.error = error
         if not self.done and self.error is None:
@@ -276,35 +295,44 @@ class Relay:
             out.append(event)
             self.done = True
             return False
-        if b'"finish_reason":"' in event or b'"finish_reason": "' in event:
-            self._finished = True
-        if b'"usage":{' in event or b'"usage": {' in event or b'"error"' in event:
+        if _may_tell(event):
+            data = sse.data_of(event) or b""
             try:
-                outline = _decode_outline(sse.data_of(event) or b"")
-            except (msgspec.DecodeError, RecursionError):
+                outline = _decode_outline(data)
+            except _UNREADABLE:
                 outline = _Outline()
-            if outline.error is not UNSET and not outline.choices:
-                raise UpstreamError(
-                    "upstream_error_event", provider_message=openai_errors.message_of(sse.data_of(event) or b"")
-                )
-            if outline.usage is not UNSET:
-                self.usage = _read_usage(bytes(outline.usage)) or self.usage
-                if self._hide_usage and outline.choices is not UNSET and not outline.choices:
-                    return True
+            _check_error(outline.error, data)
+            if outline.choices:
+                self._finished = self._finished or any(choice.finish_reason for choice in outline.choices)
+            self.usage = _read_usage(outline.usage) or self.usage
+            if self._hide_usage and outline.choices == [] and bytes(outline.usage) != b"null":
+                return True
         out.append(event)
         return True
 
 
-def _read_usage(raw: bytes) -> Usage | None:
+def _may_tell(event: bytes) -> bool:
+    """Tell cheaply whether a chunk is worth reading: most of them name these fields only to say null."""
+    return (
+        (b'"finish_reason"' in event and b'"finish_reason":null' not in event and b'"finish_reason": null' not in event)
+        or (b'"usage"' in event and b'"usage":null' not in event and b'"usage": null' not in event)
+        or b'"error"' in event
+    )
+
+
+def _check_error(error: Raw, data: bytes) -> None:
+    """Raise what an answer says went wrong; some servers name the field in every answer, and leave it empty."""
+    raw = bytes(error)
+    if raw[:1] in (b"{", b'"') and raw not in _NO_ERRORS:
+        raise UpstreamError("upstream_error_event", provider_message=openai_errors.message_of(data))
+
+
+def _read_usage(raw: Raw) -> Usage | None:
+    """Return the provider's counts when they can be counts: present, whole and in a sane range."""
     try:
         counts = _decode_counts(raw)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None
-    return _usage(counts)
-
-
-def _usage(counts: _Counts) -> Usage | None:
-    """Return the provider's counts when they can be counts: present, whole and in a sane range."""
     sent, answered = counts.prompt_tokens, counts.completion_tokens
     if sent is None or answered is None or sent != int(sent) or answered != int(answered):
         return None

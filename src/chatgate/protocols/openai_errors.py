@@ -25,7 +25,9 @@ def read_error(body: bytes) -> ProviderError:
         found = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ProviderError()
-    inner = found.get("error", found) if isinstance(found, dict) else found
+    if isinstance(found, list) and found:
+        found = found[0]
+    inner = (found.get("error") or found) if isinstance(found, dict) else found
     if isinstance(inner, str):
         return ProviderError(inner)
     if not isinstance(inner, dict):

@@ -25,19 +25,6 @@ RETIRED_MODEL = "text-davinci-003"
 """The model that old clients ask for and no provider serves; it means the server's default."""
 
 _FORM = "application/x-www-form-urlencoded"
-_FIELDS = frozenset(
-    {
-        "user_content",
-        "sys_content",
-        "system_content",
-        "model",
-        "api_key",
-        "max_tokens",
-        "continuous",
-        "continuous_dialogue",
-        "stream",
-    }
-)
 _MAX_FORM_FIELDS = 100
 _INTEGER = re.compile(r"[+-]?\d{1,19}")
 _FORM_TRUTHS = {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
@@ -60,6 +47,10 @@ class _Request(Struct):
     stream: bool | None = None
 
 
+FIELDS = frozenset(_Request.__struct_fields__)
+"""The names under which a call may say something."""
+
+_NAMES_A_FIELD = re.compile(rf"(?:^|&)(?:{'|'.join(sorted(FIELDS))})=")
 _ROLES = frozenset({"system", "developer", "user", "assistant"})
 _LEADING_ROLES = frozenset({"system", "developer"})
 
@@ -87,7 +78,8 @@ def decode_request(body: bytes, content_type: str, default_model: str) -> Asked:
     openai_chat.check_model_name(model)
     for index, turn in enumerate(earlier):
         if turn.role not in _ROLES:
-            raise _invalid("invalid_field", f"continuous[{index}].role")
+            field = "continuous_dialogue" if request.continuous is None else "continuous"
+            raise _invalid("invalid_field", f"{field}[{index}].role")
     dialogue = (*(Message(turn.role, turn.content) for turn in earlier), Message("user", question))
     chat = ChatCall(model, request.stream is True, messages=_ordered(dialogue, system), max_tokens=limit)
     return Asked(chat, request.api_key or "", dialogue)
@@ -126,7 +118,7 @@ def _read_body(body: bytes, content_type: str) -> _Request:
     if "charset=" in rest.lower() and not re.search(r'charset="?(utf-?8|us-ascii)"?', rest.lower()):
         raise _unsupported(content_type)
     looks_like_json = body.lstrip()[:1] == b"{"
-    if media_type == "application/json" or media_type.endswith("+json"):
+    if media_type.endswith(("/json", "+json")):
         return _read_json(body)
     if media_type == _FORM:
         return _read_json(body) if looks_like_json else _read_form(body)
@@ -153,15 +145,18 @@ def _read_json(body: bytes) -> _Request:
 def _read_form(body: bytes) -> _Request:
     """Read a form; a body that names none of our fields is the question itself."""
     text = _text(body)
+    if not _NAMES_A_FIELD.search(text):
+        return _Request(user_content=text)
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FORM_FIELDS)
+    except UnicodeDecodeError:
+        raise CallerError(Kind.INVALID_JSON, "body_not_utf8") from None
     except ValueError:
-        pairs = []
-    known = [(name, value) for name, value in pairs if name in _FIELDS]
-    if not known:
-        return _Request(user_content=text)
+        raise _invalid("invalid_field", "user_content") from None  # Its own ampersands were not encoded.
     values: dict[str, Any] = {}
-    for name, value in known:
+    for name, value in pairs:
+        if name not in FIELDS:
+            continue
         if name in values:
             raise CallerError(Kind.INVALID_VALUE, "duplicate_field", param=name, parameters={"field": name})
         if value or name == "user_content":
@@ -229,6 +224,8 @@ class Relay:
 
     def feed(self, data: bytes) -> bytes:
         """Return what can be sent now."""
+        if self.error is not None:
+            return b""
         out: list[bytes] = []
         try:
             for event in self._splitter.feed(data):
@@ -241,9 +238,9 @@ class Relay:
     def end(self) -> bytes:
         """Return what is still to be sent at the upstream's regular end of body; one without a finish was cut."""
         out: list[bytes] = []
-        last = self._splitter.finish()
+        last = openai_chat.last_event(self._splitter.finish())
         try:
-            if last.strip() and not self.done:
+            if last and not self.done and self.error is None:
                 self._take(last, out)
         except UpstreamError as error:
             self.error = error

@@ -17,9 +17,11 @@ from chatgate.vocabulary.errors import UpstreamError
 from chatgate.vocabulary.upstreams import Origin, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from chatgate.vocabulary.exchange import Answer, OutboundRequest
+
+    Sleep = Callable[[float], Awaitable[object]]
 
 PREFIX = "demo/"
 MODELS = ("demo/echo", "demo/story", "demo/tools", "demo/slow", "demo/429", "demo/500", "demo/cut")
@@ -109,6 +111,10 @@ class DemoAnswer:
 class Demo:
     """Answers for the demo models."""
 
+    def __init__(self, sleep: Sleep = asyncio.sleep) -> None:
+        """`sleep` makes the pauses of the slow models; it takes seconds."""
+        self._sleep = sleep
+
     async def send(self, request: OutboundRequest) -> Answer:
         """Answer a chat request, as a provider would: what it cannot read it refuses."""
         try:
@@ -125,11 +131,11 @@ class Demo:
                 body = _error("This model always fails.", "server_error")
                 return DemoAnswer(500, {b"content-type": b"application/json"}, _one(body))
             case "slow":
-                await asyncio.sleep(SLOW_START_SECONDS)
+                await self._sleep(SLOW_START_SECONDS)
         identity = "chatcmpl-demo-" + hashlib.sha256(request.body).hexdigest()[:16]
         if asked.stream:
-            return DemoAnswer(200, {b"content-type": b"text/event-stream"}, _stream(asked, identity))
-        return DemoAnswer(200, {b"content-type": b"application/json"}, _whole(asked, identity))
+            return DemoAnswer(200, {b"content-type": b"text/event-stream"}, _stream(asked, identity, self._sleep))
+        return DemoAnswer(200, {b"content-type": b"application/json"}, _whole(asked, identity, self._sleep))
 
 
 def _error(message: str, code: str) -> bytes:
@@ -147,12 +153,18 @@ def _words(asked: _Asked) -> list[str]:
             text = STORY
         case "slow":
             text = "This answer came slowly, word by word, and on purpose."
+        case "tools" if _tool_has_answered(asked):
+            text = "The tool answered: " + text_of(asked.messages[-1].get("content"))
         case "tools":
             text = "Offer me a tool, and I shall call the first one."
         case _:
             text = _last_user_text(asked.messages)
     pieces = text.split(" ")
     return [piece if index == 0 else " " + piece for index, piece in enumerate(pieces)]
+
+
+def _tool_has_answered(asked: _Asked) -> bool:
+    return asked.messages[-1].get("role") == "tool"
 
 
 def _last_user_text(messages: list[dict[str, Any]]) -> str:
@@ -190,8 +202,11 @@ def _usage(asked: _Asked, output_tokens: int) -> dict[str, int]:
 
 
 def _tool_call(asked: _Asked) -> dict[str, Any] | None:
-    """Return the call of the first offered function, with a value for each required parameter."""
-    if asked.model != PREFIX + "tools" or not asked.tools:
+    """Return the call of the first offered function, with a value for each required parameter.
+
+    None once a tool has answered, so that a client which goes on until there is text comes to an end.
+    """
+    if asked.model != PREFIX + "tools" or not asked.tools or _tool_has_answered(asked):
         return None
     function = asked.tools[0].function
     schema = function.parameters or _Schema()
@@ -206,11 +221,19 @@ def _tool_call(asked: _Asked) -> dict[str, Any] | None:
 def _sample(wanted: _Property) -> object:
     if wanted.enum:
         return wanted.enum[0]
-    samples = {"string": "demo", "integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}}
-    return samples.get(wanted.type) if isinstance(wanted.type, str) else None
+    samples: dict[str, object] = {
+        "string": "demo",
+        "integer": 1,
+        "number": 1.5,
+        "boolean": True,
+        "array": [],
+        "object": {},
+    }
+    types = [wanted.type] if isinstance(wanted.type, str) else wanted.type or []
+    return next((samples[name] for name in types if name in samples), None)
 
 
-async def _whole(asked: _Asked, identity: str) -> AsyncIterator[bytes]:
+async def _whole(asked: _Asked, identity: str, sleep: Sleep) -> AsyncIterator[bytes]:
     words, reason = _limited(asked)
     call = _tool_call(asked)
     message: dict[str, Any] = {"role": "assistant", "content": "".join(words), "refusal": None}
@@ -218,7 +241,7 @@ async def _whole(asked: _Asked, identity: str) -> AsyncIterator[bytes]:
         words, reason = [], "tool_calls"
         message |= {"content": None, "tool_calls": [call]}
     if asked.model == PREFIX + "slow":
-        await asyncio.sleep(SLOW_WORD_SECONDS * len(words))
+        await sleep(SLOW_WORD_SECONDS * len(words))
     body = msgspec.json.encode(
         {
             "id": identity,
@@ -235,7 +258,7 @@ async def _whole(asked: _Asked, identity: str) -> AsyncIterator[bytes]:
     yield body
 
 
-async def _stream(asked: _Asked, identity: str) -> AsyncIterator[bytes]:
+async def _stream(asked: _Asked, identity: str, sleep: Sleep) -> AsyncIterator[bytes]:
     frame = {"id": identity, "object": "chat.completion.chunk", "created": CREATED, "model": asked.model}
 
     def chunk(delta: dict[str, Any], reason: str | None = None) -> bytes:
@@ -252,12 +275,13 @@ async def _stream(asked: _Asked, identity: str) -> AsyncIterator[bytes]:
         arguments = call["function"].pop("arguments")
         yield chunk({"tool_calls": [{"index": 0, **call, "function": {**call["function"], "arguments": ""}}]})
         yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]})
-    for index, word in enumerate(words):
-        if asked.model == PREFIX + "cut" and index == CUT_AFTER_WORDS:
-            raise UpstreamError("upstream_cut")
+    is_cut = asked.model == PREFIX + "cut"
+    for word in words[: CUT_AFTER_WORDS if is_cut else None]:
         yield chunk({"content": word})
         if pause:
-            await asyncio.sleep(pause)
+            await sleep(pause)
+    if is_cut:
+        raise UpstreamError("upstream_cut")
     yield chunk({}, reason)
     if (asked.stream_options or {}).get("include_usage"):
         usage = _usage(asked, len(words) or 1)

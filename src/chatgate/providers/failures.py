@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import email.utils
-import math
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, UpstreamError
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_CHARACTERS = 2000
 """A provider's message is cut after this many characters."""
+
+MAX_WAIT_SECONDS = 31 * 86400.0
+"""A longer wait than any provider's quota period is a mistake."""
 
 _BAD_REQUEST, _UNAUTHORIZED, _PAYMENT_REQUIRED, _FORBIDDEN, _NOT_FOUND = 400, 401, 402, 403, 404
 _REQUEST_TIMEOUT, _CONFLICT, _TOO_LARGE, _TOO_EARLY, _TOO_MANY, _SERVER_ERROR = 408, 409, 413, 425, 429, 500
@@ -78,18 +81,29 @@ def retry_after(headers: Mapping[bytes, bytes], wall_clock: Callable[[], float])
 
     None when it asks for none, or for something that is no wait.
     """
+    seconds = _number(headers.get(b"retry-after-ms", b""), 1000)
+    if seconds is not None:
+        return seconds
+    text = headers.get(b"retry-after", b"")
+    seconds = _number(text, 1)
+    return _until(text.decode("latin-1"), wall_clock) if seconds is None else seconds
+
+
+def _number(text: bytes, units_per_second: int) -> float | None:
     try:
-        if b"retry-after-ms" in headers:
-            return _wait(float(headers[b"retry-after-ms"]) / 1000)
-        text = headers.get(b"retry-after", b"").decode("latin-1").strip()
-        if not text:
-            return None
-        if text[0].isdigit():
-            return _wait(float(text))
-        return _wait(email.utils.parsedate_to_datetime(text).timestamp() - wall_clock())
+        return _wait(float(text) / units_per_second)
+    except ValueError:
+        return None
+
+
+def _until(date: str, wall_clock: Callable[[], float]) -> float | None:
+    """Return the seconds until a date in one of HTTP's three forms, one of which names no zone: it is UTC."""
+    try:
+        at = email.utils.parsedate_to_datetime(date)
+        return _wait((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - wall_clock())
     except (ValueError, OverflowError):
         return None
 
 
 def _wait(seconds: float) -> float | None:
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    return seconds if 0 <= seconds <= MAX_WAIT_SECONDS else None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
+
+_CATALOGUE = files("chatgate.providers").joinpath("catalog")
 
 
 class CatalogueError(Exception):
@@ -40,15 +43,15 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Parameters = Parameters()
 
 
-def load() -> dict[str, Provider]:
+def load(folder: Traversable = _CATALOGUE) -> dict[str, Provider]:
     """Return the catalogue by the files' names. Raises `CatalogueError`."""
     catalogue = {}
-    for entry in sorted(files("chatgate.providers").joinpath("catalog").iterdir(), key=lambda entry: entry.name):
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         name, dot, suffix = entry.name.rpartition(".")
         if not dot or suffix != "toml":
             continue
         try:
             catalogue[name] = msgspec.toml.decode(entry.read_bytes(), type=Provider)
-        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CatalogueError(f"providers/catalog/{entry.name}: {error}") from error
     return catalogue

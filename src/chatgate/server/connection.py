@@ -35,8 +35,10 @@ KEPT_BYTES: Final = 64 << 10
 DISCARDED_BYTES: Final = 64 << 10
 """Up to this, throwing away an unread body is cheaper for both sides than a new connection."""
 
-LINGERING_BYTES: Final = 1 << 20
+LINGERING_BYTES: Final = 24 << 20
 LINGERING_SECONDS: Final = 2.0
+"""What is thrown away after the last answer: many clients send a whole body, even one far too large, before they read."""
+
 BURST: Final = 32
 """How many requests are answered from their heads alone before other connections have their turn."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import threading
 import time
 from datetime import UTC, datetime
@@ -27,7 +28,8 @@ MAX_TEXT_CHARACTERS = 2000
 MAX_WAITING_BATCHES = 100
 """Batches that may wait for a stalled reader; at ten a second that is ten seconds of log."""
 
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 
 
 class Log:
@@ -53,7 +55,7 @@ class Log:
 
     def event(self, event: str, level: str = "info", **facts: Any) -> None:  # noqa: ANN401 - JSON facts
         """Note something that happened to the gateway itself."""
-        cut = {name: fact[:MAX_TEXT_CHARACTERS] if isinstance(fact, str) else fact for name, fact in facts.items()}
+        cut = {name: _cut(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
         self._lines.append(_encode({"time": _stamp(self._wall_clock()), "level": level, "event": event, **cut}))
 
     def flush(self) -> None:
@@ -63,13 +65,15 @@ class Log:
         calls, self._calls = self._calls, []
         lines, self._lines = self._lines, []
         lines += [_encode(_facts_of(at, settled)) for at, settled in calls]
+        news = len(lines)
         if self._dropped:
-            lines.append(_encode({"time": _stamp(self._wall_clock()), "event": "log_dropped", "lines": self._dropped}))
+            facts = {"level": "warning", "event": "log_dropped", "lines": self._dropped}
+            lines.append(_encode({"time": _stamp(self._wall_clock()), **facts}))
         try:
-            self._batches.put_nowait(self._redaction.known(b"\n".join(lines) + b"\n"))
+            self._batches.put_nowait(_escaped(self._redaction.known(b"\n".join(lines) + b"\n")))
             self._dropped = 0
         except queue.Full:
-            self._dropped += len(lines)
+            self._dropped += news
 
     def close(self) -> None:
         """Write what is left, waiting at most two seconds for it."""
@@ -100,8 +104,24 @@ class LogHandler(logging.Handler):
         """Note a record with its traceback."""
         trace = self.formatter or logging.Formatter()
         error = trace.formatException(record.exc_info) if record.exc_info else ""
-        facts = {"logger": record.name, "message": record.getMessage(), **({"traceback": error} if error else {})}
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, LookupError):  # The placeholders do not fit: still a line, not an exception.
+            message = str(record.msg)
+        facts = {"logger": record.name, "message": message, **({"traceback": error} if error else {})}
         self._log.event("log", record.levelname.lower(), **facts)
+
+
+def _cut(text: str) -> str:
+    """Shorten a text, and replace the lone surrogates that undecodable file names bring into it."""
+    return text[:MAX_TEXT_CHARACTERS].encode(errors="replace").decode()
+
+
+def _escaped(lines: bytes) -> bytes:
+    """Escape what JSON allows but terminals obey: C1 controls, separators of lines, changes of direction."""
+    if lines.isascii() and b"\x7f" not in lines:
+        return lines
+    return _CONTROL.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), lines)
 
 
 def _stamp(at: float) -> str:
