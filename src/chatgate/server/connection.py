@@ -35,10 +35,8 @@ KEPT_BYTES: Final = 64 << 10
 DISCARDED_BYTES: Final = 64 << 10
 """Up to this, throwing away an unread body is cheaper for both sides than a new connection."""
 
-LINGERING_BYTES: Final = 24 << 20
+LINGERING_BYTES: Final = 1 << 20
 LINGERING_SECONDS: Final = 2.0
-"""What is thrown away after the last answer: many clients send a whole body, even one far too large, before they read."""
-
 BURST: Final = 32
 """How many requests are answered from their heads alone before other connections have their turn."""
 
@@ -268,6 +266,8 @@ class Connection(Answering):
             raise CallerError(Kind.UNSUPPORTED_MEDIA_TYPE, "content_encoding_unsupported")
         limit_bytes, body_bytes = self._state.limits.body_bytes, head.body_bytes
         if body_bytes > limit_bytes:
+            # Many clients send the whole body before they read; those that are not far off shall see the answer.
+            self._unwanted_bytes = body_bytes if body_bytes <= 2 * limit_bytes else 0
             raise body_too_large(limit_bytes)
         if CHUNKED < body_bytes <= len(rest):
             self._serve(identified, rest[:body_bytes])
@@ -363,7 +363,7 @@ class Connection(Answering):
     def _linger(self) -> None:
         """Say that this was the last answer, and throw away what still comes in for a moment."""
         self._stage = Stage.LINGERING
-        self._unwanted_bytes = LINGERING_BYTES
+        self._unwanted_bytes = max(self._unwanted_bytes, LINGERING_BYTES)
         self._body = self._identified = None
         self._reader.reset()
         self._take_kept()
