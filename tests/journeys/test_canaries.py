@@ -1,0 +1,161 @@
+"""Secrets and words: nothing that was said and no key that was shown is found anywhere it does not belong."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from urllib.parse import quote
+
+import pytest
+import pytest_asyncio
+
+from fakes import gateway as gateway_process
+from fakes import http_client as http
+from fakes import scripts
+from fakes.gateway import Gateway, StartGateway
+from fakes.upstream import FakeUpstream
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CHAT = "/v1/chat/completions"
+ENOUGH = 6
+"""More often than any retry would ask."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(upstream_of_file: FakeUpstream, start_gateway: StartGateway) -> Gateway:
+    """Run a gateway whose callers bring their keys."""
+    return await start_gateway({"OPENAI_BASE_URL": upstream_of_file.base_url, "ROUTE": "api"})
+
+
+class Planted:
+    """The canaries of one run: each is a text that is found nowhere by chance and says where it was planted."""
+
+    def __init__(self) -> None:
+        """Make them."""
+        self.server_key = f"sk-test-{self._new('server-key')}"
+        self.caller_key = f"sk-test-{self._new('caller-key')}"
+        self.gateway_key = f"sk-cg-{self._new('gateway-key')}"
+        self.query_key = f"sk-test-{self._new('query-key')}"
+        self.prompt = self._new("prompt")
+        self.system = self._new("system")
+        self.user = self._new("user")
+        self.answer = self._new("answer")
+        self.garbage = self._new("garbage")
+        self.header = self._new("header")
+
+    @staticmethod
+    def _new(name: str) -> str:
+        return f"canary-{name}-{secrets.token_hex(8)}"
+
+    def found_in(self, places: dict[str, bytes]) -> list[tuple[str, str]]:
+        """Return which canary is where, in any of the ways in which a text could have been written down."""
+        return [
+            (name, place)
+            for name, text in vars(self).items()
+            for form in _forms(text)
+            for place, content in places.items()
+            if form in content
+        ]
+
+
+def _forms(text: str) -> Iterator[bytes]:
+    data = text.encode()
+    yield from (data, base64.b64encode(data).rstrip(b"="), quote(text, safe="").encode(), data.hex().encode())
+    yield data[data.index(b"canary") :]
+
+
+async def test_no_canary_is_found_where_it_does_not_belong(upstream: FakeUpstream) -> None:
+    """Keys, prompts and answers are in no log, metric, error or file; only the two sides of the call see them."""
+    planted = Planted()
+    environment = {"OPENAI_BASE_URL": upstream.base_url, "API_KEY": planted.server_key, "ROUTE": "api"}
+    async with gateway_process.running(environment) as gateway:
+        await _succeed(gateway, upstream, planted)
+        refusals = [each async for each in _refusals(gateway, upstream, planted)]
+        places = {f"refusal {number}": each.raw + each.body for number, each in enumerate(refusals)}
+        for path in ("/metrics", "/v1/models", "/openapi.json"):
+            places[path] = (await http.request(gateway.port, "GET", path)).body
+        places["command line"] = gateway.command_line()
+        gateway.stop()
+        await gateway.ended()
+        places |= gateway.files()
+    assert {"stdout", "stderr"} <= set(places)
+    assert {each.status < 400 for each in refusals} == {False}
+    assert planted.found_in(places) == []
+    assert not [place for place, content in places.items() if b"/keys?of=" in content]
+
+
+def _chat(planted: Planted, *, stream: bool = False) -> dict[str, object]:
+    messages = [{"role": "system", "content": planted.system}, {"role": "user", "content": planted.prompt}]
+    return {"model": "gpt-fake-small", "messages": messages, "user": planted.user, "stream": stream}
+
+
+async def _succeed(gateway: Gateway, upstream: FakeUpstream, planted: Planted) -> None:
+    """Make calls that go well, in every form, and one whose caller leaves."""
+    shown = [http.bearer(planted.caller_key), ("X-Odd", planted.header), ("Cookie", planted.header)]
+    upstream.queue(
+        scripts.whole(scripts.completion(planted.answer)), scripts.stream(scripts.text_events(planted.answer))
+    )
+    for stream in (False, True):
+        response = await http.post_json(gateway.port, CHAT, _chat(planted, stream=stream), shown)
+        assert planted.answer.encode() in response.body
+    for key in ({}, {"api_key": planted.caller_key}):
+        upstream.queue(scripts.whole(scripts.completion(planted.answer)))
+        plain = {"user_content": planted.prompt, "sys_content": planted.system, **key}
+        assert (await http.post_json(gateway.port, "/api", plain)).status == 200
+    async with http.open_stream(gateway.port, CHAT, _chat(planted, stream=True)) as left:
+        await left.until(b"data:")
+    upstream.forget()
+
+
+async def _refusals(gateway: Gateway, upstream: FakeUpstream, planted: Planted) -> AsyncIterator[http.Response]:
+    """Make calls that fail in every way there is, with canaries in all that they say and hear."""
+    for status in (400, 401, 403, 404, 429, 500, 503):
+        for key, headers in ((planted.server_key, []), (planted.caller_key, [http.bearer(planted.caller_key)])):
+            said = f"{key} is wrong, {quote(key)} and Bearer {key}; see http://10.0.0.7/keys?of={key}"
+            for path, body in ((CHAT, _chat(planted)), ("/api", {"user_content": planted.prompt})):
+                upstream.queue(*[scripts.whole(scripts.error_body(said, "odd"), status)] * ENOUGH)
+                yield await http.post_json(gateway.port, path, body, headers)
+                upstream.forget()
+    garbage = planted.garbage.encode()
+    for script in (scripts.whole(garbage), scripts.raw(b"HTTP/1.1 200 \x00" + garbage + b"\r\n\r\n", then="close")):
+        upstream.queue(*[script] * ENOUGH)
+        yield await http.post_json(gateway.port, CHAT, _chat(planted))
+        upstream.forget()
+    body = _chat(planted)
+    yield await http.post_json(gateway.port, CHAT, body, [http.bearer(planted.gateway_key)])
+    yield await http.post_json(gateway.port, f"/v1/{planted.query_key}?key={planted.query_key}", body)
+    yield await http.post_json(gateway.port, CHAT, {**body, "messages": planted.prompt})
+    yield await http.post_json(gateway.port, CHAT, {**body, "temperature": planted.prompt})
+    yield await http.post_json(gateway.port, CHAT, {**body, "stream": planted.prompt})
+    yield await http.request(gateway.port, "POST", CHAT, [http.JSON], f'{{"model": "{planted.prompt}'.encode())
+    yield await http.post_json(gateway.port, "/api", {"user_content": planted.prompt, "max_tokens": planted.prompt})
+    yield await http.post_json(gateway.port, "/api", {"user_content": planted.prompt, "sys_content": [planted.system]})
+    yield await http.post_json(gateway.port, "/api", {"user_content": 1, "api_key": planted.caller_key})
+
+
+@pytest.mark.parametrize("path", [CHAT, "/api"])
+@pytest.mark.parametrize("how", ["in a stream", "before a stream", "with status 200", "in its refusal"])
+async def test_a_key_that_the_provider_repeats_is_taken_out_of_its_words(
+    gateway: Gateway, upstream: FakeUpstream, path: str, how: str
+) -> None:
+    """A provider's error that quotes the key is passed on without it, whatever keys look like there."""
+    for key in (f"{secrets.token_hex(16)}.{secrets.token_hex(8)}", str(uuid.uuid4()), f"AK{secrets.token_hex(12)}"):
+        said = scripts.error_body(f"no credit left for {key}, alas")
+        saying = {
+            "in a stream": scripts.stream([*scripts.text_events("one two")[:2], scripts.event(said)]),
+            "before a stream": scripts.stream([scripts.event(said)]),
+            "with status 200": scripts.whole(said),
+            "in its refusal": scripts.whole(said, 400),
+        }
+        upstream.queue(*[saying[how]] * ENOUGH)
+        body = http.chat("Hi") if path == CHAT else {"user_content": "Hi"}
+        response = await http.post_json(
+            gateway.port, path, {**body, "stream": how.endswith("a stream")}, [http.bearer(key)]
+        )
+        assert b"alas" in response.body
+        assert key.encode() not in response.body
+        assert key.rpartition(".")[2].encode() not in response.body
+        upstream.forget()
