@@ -7,6 +7,7 @@ never judged here: only the provider can.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -30,23 +31,24 @@ def key_of_head(headers: Mapping[bytes, bytes], query: str) -> Key:
     Raises `CallerError` of kind `INVALID_KEY` when what is shown cannot be a key.
     """
     authorization = headers.get(b"authorization")
-    if authorization is not None:
-        scheme, _, shown = authorization.partition(b" ")
-        if scheme.lower() == _BEARER:
-            key = check_key(shown.strip().decode("latin-1"))
-            if key.kind is not KeyKind.NONE:
-                return key
+    if authorization is not None and (key := _bearer(authorization)) is not NO_KEY:
+        return key
     for name in _KEY_HEADERS:
-        if name in headers:
-            key = check_key(headers[name].strip().decode("latin-1"))
-            if key.kind is not KeyKind.NONE:
-                return key
+        if name in headers and (key := check_key(headers[name].strip().decode("latin-1"))) is not NO_KEY:
+            return key
     if "key=" in query:
         for pair in query.split("&"):
             field, _, value = pair.partition("=")
             if field == "key":
                 return check_key(unquote(value, errors="replace").strip())
     return NO_KEY
+
+
+@lru_cache(maxsize=1024)
+def _bearer(authorization: bytes) -> Key:
+    """Return the key of an Authorization line. Callers show the same line with every call, so it is read once."""
+    scheme, _, shown = authorization.partition(b" ")
+    return check_key(shown.strip().decode("latin-1")) if scheme.lower() == _BEARER else NO_KEY
 
 
 def check_key(shown: str) -> Key:

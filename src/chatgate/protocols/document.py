@@ -14,7 +14,7 @@ import re
 
 import msgspec
 
-from chatgate.vocabulary.chat import Document
+from chatgate.vocabulary.document import Document, locate
 from chatgate.vocabulary.errors import CallerError, Kind, Phrase
 
 MAX_DEPTH = 64
@@ -23,11 +23,12 @@ MAX_DEPTH = 64
 MAX_NUMBER_CHARACTERS = 400
 """A longer number has no honest use, and converting it would cost time."""
 
+_encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_MEMBER = re.compile(rb'\s*([{,])\s*"([^"\\]*)"\s*:\s*')
 _STRING_OF_BRACKETS = re.compile(rb'"[^"]*"')
-_DIGITS_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
-_EXTREME_NUMBERS = (b"0e000", b"0e+000", b"0" * 19)
+_ALIKE = bytes.maketrans(b"123456789E{", b"000000000e[")
+_TELLING_NOTHING = bytes(set(range(256)) - set(b'0123456789eE+[{,:"'))
+_LONG_NUMBER = b"0" * 19
 _STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?\d[\d.eE+-]{3,}+)')
 _BRACKETS_ALIKE = bytes.maketrans(b"{}", b"[]")
 _NEITHER_BRACKETS_NOR_QUOTES = bytes(set(range(256)) - set(b'[]{}"'))
@@ -56,15 +57,17 @@ def parse(body: bytes) -> Document:
         raise _refusal("invalid_json", detail=str(error)) from None
     except RecursionError:
         raise _refusal("body_too_deep", limit=MAX_DEPTH) from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _too_deep(body):
+    # What is left of the body are the beginnings of its nesting and the shapes of its numbers, or more than these.
+    shape = body.translate(_ALIKE, _TELLING_NOTHING)
+    if shape.count(b"[") > MAX_DEPTH and _too_deep(body):
         raise _refusal("body_too_deep", limit=MAX_DEPTH)
-    digits = body.translate(_DIGITS_ALIKE)
-    if any(shape in digits for shape in _EXTREME_NUMBERS):
+    if b"000" in shape and (b"0e000" in shape or b"0e+000" in shape or _LONG_NUMBER in shape):
         _check_numbers(body)
-    spans = _locate(body, fields)
-    if spans is None:
-        body, spans = _rebuild(body, fields)
-    return Document(body, spans)
+    # Written in one of the two usual ways the fields are the body, or it has a key twice, or was written otherwise.
+    if body != _encode(fields) and body != _spaced(fields) and locate(body, fields) is None:
+        _refuse_duplicates(body)
+        body = _encode(fields)
+    return Document(body, fields)
 
 
 def refusal_of(error: msgspec.ValidationError) -> CallerError:
@@ -117,30 +120,11 @@ def _check_numbers(body: bytes) -> None:
             raise _refusal("body_number_out_of_range")
 
 
-def _locate(body: bytes, fields: dict[str, msgspec.Raw]) -> dict[str, tuple[int, int]] | None:
-    """Find each value's offsets by reading the object along its decoded fields.
-
-    None when the text is not exactly these fields in this order: a key is there twice, or is written with escapes.
-    """
-    spans: dict[str, tuple[int, int]] = {}
-    at = 0
-    before = b"{"
-    for field, raw in fields.items():
-        member = _MEMBER.match(body, at)
-        value = bytes(raw)
-        if member is None or member[1] != before or member[2] != field.encode():
-            return None
-        start = member.end()
-        if not body.startswith(value, start):
-            return None
-        at = start + len(value)
-        spans[field] = (start, at)
-        before = b","
-    return spans if not spans or body[at:].strip() == b"}" else None
+def _spaced(fields: dict[str, msgspec.Raw]) -> bytes:
+    return b"{%b}" % b", ".join([b'"%b": %b' % (field.encode(), raw) for field, raw in fields.items()])
 
 
-def _rebuild(body: bytes, fields: dict[str, msgspec.Raw]) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """Refuse duplicate keys; else write the object anew with plain keys, so that offsets are known."""
+def _refuse_duplicates(body: bytes) -> None:
     outermost: list[tuple[str, object]] = []
 
     def note(pairs: list[tuple[str, object]]) -> None:
@@ -152,13 +136,3 @@ def _rebuild(body: bytes, fields: dict[str, msgspec.Raw]) -> tuple[bytes, dict[s
         if name in seen:
             raise _refusal("duplicate_field", field=name[:64])
         seen.add(name)
-    pieces = [b"{"]
-    spans: dict[str, tuple[int, int]] = {}
-    at = 1
-    for field, raw in fields.items():
-        member = (b"," if spans else b"") + msgspec.json.encode(field) + b":"
-        value = bytes(raw)
-        spans[field] = (at + len(member), at + len(member) + len(value))
-        at += len(member) + len(value)
-        pieces += (member, value)
-    return b"".join([*pieces, b"}"]), spans

@@ -114,7 +114,7 @@ def decode_request(body: bytes) -> ChatCall:
         raise document.refusal_of(error) from None
     check_model_name(request.model)
     for index, message in enumerate(request.messages):
-        if bytes(message.content)[0] not in _JSON_BEGINNINGS:
+        if memoryview(message.content)[0] not in _JSON_BEGINNINGS:
             field = f"messages[{index}].content"
             raise CallerError(
                 Kind.INVALID_VALUE,
@@ -235,7 +235,7 @@ def last_event(tail: bytes) -> bytes:
             msgspec.json.decode(data, type=Raw)
     except _UNREADABLE:
         return b""
-    return tail + b"\n\n"
+    return tail.rstrip(b"\r\n") + b"\n\n"
 
 
 class Relay:

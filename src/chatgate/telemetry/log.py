@@ -12,9 +12,11 @@ import re
 import threading
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +66,7 @@ class Log:
             return
         calls, self._calls = self._calls, []
         lines, self._lines = self._lines, []
-        lines += [_encode(_facts_of(at, settled)) for at, settled in calls]
+        lines += [_encode(_line_of(at, settled)) for at, settled in calls]
         news = len(lines)
         if self._dropped:
             facts = {"level": "warning", "event": "log_dropped", "lines": self._dropped}
@@ -124,30 +126,55 @@ def _escaped(lines: bytes) -> bytes:
     return _CONTROL.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), lines)
 
 
+class _CallLine(Struct, omit_defaults=True):
+    """The line of a call, in the order in which it is read."""
+
+    time: str
+    level: str
+    event: str
+    request_id: str
+    operation: str
+    surface: str
+    address: str
+    model: str
+    upstream: str
+    status: int
+    outcome: str
+    code: str
+    stream: bool
+    duration_ms: float
+    first_token_ms: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@lru_cache(maxsize=4)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _stamp(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return f"{_second(int(at))}.{int(at * 1000) % 1000:03d}+00:00"
 
 
-def _facts_of(at: float, settled: Settled) -> dict[str, Any]:
-    usage = settled.usage
-    facts: dict[str, Any] = {
-        "time": _stamp(at),
-        "level": "info",
-        "event": "call",
-        "request_id": settled.request_id,
-        "operation": settled.operation,
-        "surface": settled.surface,
-        "address": settled.address,
-        "model": settled.asked_model,
-        "upstream": settled.upstream,
-        "status": settled.status,
-        "outcome": settled.outcome.value,
-        "code": settled.code,
-        "stream": settled.stream,
-        "duration_ms": round(settled.duration_seconds * 1000, 1),
-    }
-    if settled.first_token_seconds is not None:
-        facts["first_token_ms"] = round(settled.first_token_seconds * 1000, 1)
-    if usage is not None:
-        facts |= {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
-    return facts
+def _line_of(at: float, settled: Settled) -> _CallLine:
+    first, usage = settled.first_token_seconds, settled.usage
+    return _CallLine(
+        _stamp(at),
+        "info",
+        "call",
+        settled.request_id,
+        settled.operation,
+        settled.surface,
+        settled.address,
+        settled.asked_model,
+        settled.upstream,
+        settled.status,
+        settled.outcome,
+        settled.code,
+        settled.stream,
+        round(settled.duration_seconds * 1000, 1),
+        None if first is None else round(first * 1000, 1),
+        None if usage is None else usage.input_tokens,
+        None if usage is None else usage.output_tokens,
+    )

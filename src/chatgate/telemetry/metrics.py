@@ -39,6 +39,10 @@ class _Histogram:
         self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         self.total_seconds += seconds
 
+    def add(self, other: _Histogram) -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total_seconds += other.total_seconds
+
     def buckets(self) -> list[tuple[str, float]]:
         rows: list[tuple[str, float]] = []
         seen = 0
@@ -48,6 +52,19 @@ class _Histogram:
         return rows
 
 
+class _Series:
+    """What is added up over the calls that are alike in every label."""
+
+    __slots__ = ("calls", "durations", "first_tokens", "input_tokens", "output_tokens")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.durations = _Histogram()
+        self.first_tokens = _Histogram()
+
+
 class Metrics(Collector):
     """Counts calls as they end; `gauges` are read when scraped."""
 
@@ -55,33 +72,26 @@ class Metrics(Collector):
         """`gauges` maps a name without the `chatgate_` prefix to its help text and its reading."""
         self._known_models = frozenset(known_models)
         self._gauges = gauges
-        self._calls: dict[tuple[str, str, str, str, str], int] = {}
-        self._tokens: dict[tuple[str, str], int] = {}
-        self._durations: dict[tuple[str, str], _Histogram] = {}
-        self._first_tokens: dict[str, _Histogram] = {}
+        self._series: dict[tuple[str, str, str, str, str], _Series] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def call(self, settled: Settled) -> None:
         """Count the end of a call."""
-        model = settled.asked_model if settled.asked_model in self._known_models else OTHER_MODEL
-        key = (settled.operation, settled.surface, model, settled.outcome.value, settled.code or str(settled.status))
-        self._calls[key] = self._calls.get(key, 0) + 1
-        duration = self._durations.get((settled.operation, model))
-        if duration is None:
-            duration = self._durations[settled.operation, model] = _Histogram()
-        duration.observe(settled.duration_seconds)
+        model = settled.asked_model
+        if model not in self._known_models:
+            model = OTHER_MODEL
+        labels = (settled.operation, settled.surface, model, settled.outcome, settled.code or str(settled.status))
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = _Series()
+        series.calls += 1
+        series.durations.observe(settled.duration_seconds)
         if settled.first_token_seconds is not None:
-            first = self._first_tokens.get(model)
-            if first is None:
-                first = self._first_tokens[model] = _Histogram()
-            first.observe(settled.first_token_seconds)
+            series.first_tokens.observe(settled.first_token_seconds)
         if settled.usage is not None:
-            for direction, count in (
-                ("input", settled.usage.input_tokens),
-                ("output", settled.usage.output_tokens),
-            ):
-                self._tokens[model, direction] = self._tokens.get((model, direction), 0) + count
+            series.input_tokens += settled.usage.input_tokens
+            series.output_tokens += settled.usage.output_tokens
 
     def render(self) -> bytes:
         """Return all metrics in the text format."""
@@ -92,28 +102,44 @@ class Metrics(Collector):
         calls = CounterMetricFamily(
             "chatgate_calls", "Calls by how they ended.", labels=["operation", "surface", "model", "outcome", "code"]
         )
-        for labels, count in self._calls.items():
-            calls.add_metric(labels, count)
+        tokens: dict[tuple[str, str], int] = {}
+        durations: dict[tuple[str, ...], _Histogram] = {}
+        first_tokens: dict[tuple[str, ...], _Histogram] = {}
+        for labels, series in self._series.items():
+            operation, _, model, _, _ = labels
+            calls.add_metric(labels, series.calls)
+            for direction, count in (("input", series.input_tokens), ("output", series.output_tokens)):
+                tokens[model, direction] = tokens.get((model, direction), 0) + count
+            durations.setdefault((operation, model), _Histogram()).add(series.durations)
+            first_tokens.setdefault((model,), _Histogram()).add(series.first_tokens)
         yield calls
-        tokens = CounterMetricFamily(
+        counted = CounterMetricFamily(
             "chatgate_tokens", "Tokens as the providers counted them.", labels=["model", "direction"]
         )
-        for token_labels, count in self._tokens.items():
-            tokens.add_metric(token_labels, count)
-        yield tokens
-        durations = HistogramMetricFamily(
-            "chatgate_call_duration_seconds", "Time from a call's head to its end.", labels=["operation", "model"]
+        for token_labels, count in tokens.items():
+            if count:
+                counted.add_metric(token_labels, count)
+        yield counted
+        yield _family(
+            "chatgate_call_duration_seconds", "Time from a call's head to its end.", ["operation", "model"], durations
         )
-        for duration_labels, histogram in self._durations.items():
-            durations.add_metric(duration_labels, histogram.buckets(), histogram.total_seconds)
-        yield durations
-        first_tokens = HistogramMetricFamily(
-            "chatgate_first_token_seconds", "Time from a call's head to its first streamed words.", labels=["model"]
+        yield _family(
+            "chatgate_first_token_seconds",
+            "Time from a call's head to its first streamed words.",
+            ["model"],
+            first_tokens,
         )
-        for model, histogram in self._first_tokens.items():
-            first_tokens.add_metric([model], histogram.buckets(), histogram.total_seconds)
-        yield first_tokens
         for name, (text, read) in self._gauges.items():
             gauge = GaugeMetricFamily(f"chatgate_{name}", text)
             gauge.add_metric([], read())
             yield gauge
+
+
+def _family(
+    name: str, text: str, labels: list[str], histograms: Mapping[tuple[str, ...], _Histogram]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for values, histogram in histograms.items():
+        if any(histogram.counts):
+            family.add_metric(values, histogram.buckets(), histogram.total_seconds)
+    return family

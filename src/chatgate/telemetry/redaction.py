@@ -19,14 +19,14 @@ MIN_SECRET_CHARACTERS = 6
 _KEY_SHAPE = re.compile(
     r"""
     \bsk-[\w\-.*]{5,}[\w\-*]
-    | \b(?:pk|rk|gsk|xai|hf|nvapi|key|api|tok)[-_](?=[\w\-.]*[\d*])[\w\-.*]{6,}[\w\-*]
+    | (?<![\w\-.*])(?:pk|rk|gsk|xai|hf|nvapi|key|api|tok)[-_](?=[\w\-.]*[\d*])[\w\-.*]{6,}[\w\-*]
     | \bAIza[\w\-*]{10,}
-    | \beyJ[\w\-]{8,}\.[\w\-]+\.[\w\-]*
-    | (?i:\bbearer)[ ]+(?=\S*[\d*])[^\s"'<>]{6,}
+    | (?<![\w\-.])eyJ[\w\-]{8,}+\.[\w\-]++\.[\w\-]*
+    | (?i:\bbearer)[ ]++(?=\S*[\d*])[^\s"'<>]{6,}
     """,
     re.VERBOSE | re.ASCII,
 )
-_URL = re.compile(r"\b(?:https?|wss?|socks5h?)://[^\s\"'<>)\]]+", re.IGNORECASE)
+_URL = re.compile(r"\b(?:https?|wss?|socks5h?)://(?:\[[^\s\]]*\])?[^\s\"'<>)\]]*", re.IGNORECASE)
 _URL_SAFE = str.maketrans("+/", "-_")
 
 

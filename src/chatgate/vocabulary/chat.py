@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 from msgspec import Struct
+
+from chatgate.vocabulary.document import Document
 
 
 class Message(Struct, frozen=True):
@@ -20,33 +19,6 @@ class Usage(Struct, frozen=True):
 
     input_tokens: int
     output_tokens: int
-
-
-class Document(Struct, frozen=True):
-    """A JSON object in the bytes it came in; `spans` are the offsets of each top-level value, in their order."""
-
-    body: bytes
-    spans: dict[str, tuple[int, int]]
-
-    def value(self, field: str) -> Any:  # noqa: ANN401 - JSON may be anything
-        """Return a field's decoded value; None when it is absent or null."""
-        span = self.spans.get(field)
-        return None if span is None else msgspec.json.decode(self.body[slice(*span)])
-
-    def splice(self, changes: dict[str, bytes]) -> bytes:
-        """Return the body with some fields' values replaced or added; every other byte stays as it came."""
-        pieces: list[bytes] = []
-        at = 0
-        for start, end, field in sorted((*self.spans[field], field) for field in changes if field in self.spans):
-            pieces += (self.body[at:start], changes[field])
-            at = end
-        added = [msgspec.json.encode(field) + b":" + changes[field] for field in changes if field not in self.spans]
-        if added:
-            close = self.body.rindex(b"}")
-            pieces += (self.body[at:close], b"," if self.spans else b"", b",".join(added))
-            at = close
-        pieces.append(self.body[at:])
-        return b"".join(pieces)
 
 
 class ChatCall(Struct, frozen=True):
