@@ -215,10 +215,8 @@ class Gateway:
         self._note(envelope, endpoint, address.text, reply.status, error)
         return reply
 
-    def refuse(self, envelope: Envelope | None, error: GateError) -> Reply:
+    def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Return the answer to a request that broke a rule of the wire."""
-        if envelope is None:
-            envelope = Envelope("", "", "", "", {}, "", self._clock())
         surface = self._table.surface_of(envelope.path)
         reply = self._refusal(surface, error, envelope)
         self._note(envelope, Endpoint(Operation.UNKNOWN, surface), envelope.peer, reply.status, error)

@@ -31,6 +31,7 @@ from chatgate.vocabulary.exchange import (
     Answered,
     Decoded,
     Identified,
+    Operation,
     Outcome,
     Reply,
     Routed,
@@ -181,8 +182,11 @@ class Pipeline:
         if not address.may_enter:
             raise CallerError(Kind.PERMISSION_DENIED, "address_not_allowed", parameters={"address": address.text})
         key = key_of_head(envelope.headers, envelope.query)
-        if endpoint.surface is Surface.OPENAI or key.kind is not KeyKind.NONE:
-            self._door.check(key)  # The plain API may still bring one in its body.
+        # The pages and documents are for everyone who may come in, and the plain API may bring its key in the body.
+        if endpoint.surface is Surface.OPENAI or (
+            key.kind is not KeyKind.NONE and endpoint.operation is Operation.CHAT
+        ):
+            self._door.check(key)
         caller = Caller(address.text, address.counted_as, key)
         return Identified(envelope, endpoint, caller, self._refusals.language_of(envelope.headers))
 

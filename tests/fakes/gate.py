@@ -69,7 +69,7 @@ class FakeGate:
             raise LookupError(envelope.path)
         return Identified(envelope, ENDPOINT, Caller(envelope.peer, 0), "en_US")
 
-    def refuse(self, envelope: Envelope | None, error: GateError) -> Reply:
+    def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Answer with the reason as the body."""
         del envelope
         self.errors.append((error.reason, dict(error.parameters)))

@@ -20,6 +20,12 @@ from chatgate.vocabulary.errors import CallerError, Kind, Phrase
 MAX_DEPTH = 64
 """How deep objects and arrays may be nested, the outermost counting as one."""
 
+MAX_FIELDS = 1000
+"""How many fields the outermost object may have; no protocol knows a tenth of that."""
+
+MAX_NESTED = 200_000
+"""How many objects and arrays a body may hold; to check more would hold up other calls."""
+
 MAX_NUMBER_CHARACTERS = 400
 """A longer number has no honest use, and converting it would cost time."""
 
@@ -44,30 +50,42 @@ def parse(body: bytes) -> Document:
 
     Raises `CallerError` of kind `INVALID_JSON`.
     """
+    fields = _open(body)
+    _check_shape(body, len(fields))
+    # Written in one of the two usual ways the fields are the body, or it has a key twice, or was written otherwise.
+    if body != _encode(fields) and body != _spaced(fields) and locate(body, fields) is None:
+        _refuse_duplicates(body)
+        body = _encode(fields)
+    return Document(body, fields)
+
+
+def _open(body: bytes) -> dict[str, msgspec.Raw]:
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError:
             raise _refusal("body_not_utf8") from None
     try:
-        fields = _decode_fields(body)
+        return _decode_fields(body)
     except msgspec.ValidationError:
         raise _refusal("body_not_object") from None
     except msgspec.DecodeError as error:
         raise _refusal("invalid_json", detail=str(error)) from None
     except RecursionError:
         raise _refusal("body_too_deep", limit=MAX_DEPTH) from None
+
+
+def _check_shape(body: bytes, fields: int) -> None:
+    """Refuse what other parsers may not take, or would take their time over."""
     # What is left of the body are the beginnings of its nesting and the shapes of its numbers, or more than these.
     shape = body.translate(_ALIKE, _TELLING_NOTHING)
-    if shape.count(b"[") > MAX_DEPTH and _too_deep(body):
+    nested = shape.count(b"[")
+    if fields > MAX_FIELDS or nested > MAX_NESTED:
+        raise _refusal("invalid_json", detail=f"over {MAX_FIELDS} fields or {MAX_NESTED} objects and arrays")
+    if nested > MAX_DEPTH and _too_deep(body):
         raise _refusal("body_too_deep", limit=MAX_DEPTH)
     if b"000" in shape and (b"0e000" in shape or b"0e+000" in shape or _LONG_NUMBER in shape):
         _check_numbers(body)
-    # Written in one of the two usual ways the fields are the body, or it has a key twice, or was written otherwise.
-    if body != _encode(fields) and body != _spaced(fields) and locate(body, fields) is None:
-        _refuse_duplicates(body)
-        body = _encode(fields)
-    return Document(body, fields)
 
 
 def refusal_of(error: msgspec.ValidationError) -> CallerError:

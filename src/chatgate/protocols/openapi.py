@@ -119,7 +119,7 @@ _MODEL_PARAMETER = {
     "schema": schema("ModelName"),
 }
 _METRICS_TEXT = {"text/plain": {"schema": {"type": "string"}}}
-_MODEL_REFUSALS = "401 403 405 500"
+_MODEL_REFUSALS = "401 403 429 500"
 
 _PATHS: dict[str, Part] = {
     "/v1/chat/completions": {
@@ -148,7 +148,11 @@ _PATHS: dict[str, Part] = {
             "openai",
             "listModels",
             "List the models",
-            _answers("OpenAI", _MODEL_REFUSALS, {"description": "The models.", "content": json_body("ModelList")}),
+            _answers(
+                "OpenAI",
+                _MODEL_REFUSALS,
+                {"description": "The models.", "headers": IDS | STANDING, "content": json_body("ModelList")},
+            ),
         )
     },
     "/v1/models/{model}": {
@@ -156,7 +160,11 @@ _PATHS: dict[str, Part] = {
             "openai",
             "retrieveModel",
             "Tell of one model",
-            _answers("OpenAI", f"404 {_MODEL_REFUSALS}", {"description": "The model.", "content": json_body("Model")}),
+            _answers(
+                "OpenAI",
+                f"404 {_MODEL_REFUSALS}",
+                {"description": "The model.", "headers": IDS | STANDING, "content": json_body("Model")},
+            ),
             parameters=[_MODEL_PARAMETER],
         )
     },

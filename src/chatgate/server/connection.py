@@ -334,7 +334,9 @@ class Connection(Answering):
     def _refuse(self, error: GateError) -> None:
         """Answer a request that broke a rule of the wire, and end the connection."""
         try:
-            reply = self._state.gate.refuse(self._envelope, error)
+            state = self._state
+            unread = Envelope(state.new_request_id(), "", "", "", {}, self._peer, state.clock())
+            reply = state.gate.refuse(self._envelope or unread, error)
         except Exception as bug:  # noqa: BLE001 - the boundary: a bug ends one connection and is logged sparingly
             self._state.report(bug)
             self.abort()

@@ -70,7 +70,7 @@ class Metrics(Collector):
 
     def __init__(self, known_models: Iterable[str], gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
         """`gauges` maps a name without the `chatgate_` prefix to its help text and its reading."""
-        self._known_models = frozenset(known_models)
+        self._known_models = frozenset((*known_models, ""))
         self._gauges = gauges
         self._series: dict[tuple[str, str, str, str, str], _Series] = {}
         self._registry = CollectorRegistry()

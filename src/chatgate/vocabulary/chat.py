@@ -49,3 +49,7 @@ class Asked(Struct, frozen=True):
     chat: ChatCall
     api_key: str = ""
     dialogue: tuple[Message, ...] = ()
+
+    def __repr__(self) -> str:
+        """Hide the key and the prompt."""
+        return f"Asked({self.chat.asked_model})"

@@ -72,6 +72,10 @@ class Envelope(Struct, frozen=True):
     peer: str
     arrived_at: float
 
+    def __repr__(self) -> str:
+        """Hide the headers and the query, which may hold a key."""
+        return f"Envelope({self.request_id} {self.method} {self.path})"
+
 
 class Identified(Struct, frozen=True):
     """The envelope's caller is known and may come in; nothing of the body has been looked at."""
@@ -153,6 +157,10 @@ class OutboundRequest(Struct, frozen=True):
     body: bytes
     timeouts: Timeouts
 
+    def __repr__(self) -> str:
+        """Hide the head, which holds a key, and the body, which holds a prompt."""
+        return f"OutboundRequest({self.origin!r})"
+
 
 class Reply(Struct, frozen=True):
     """A whole answer. `headers` are rendered lines, each ending in CRLF, without Content-Length and Connection."""
@@ -232,8 +240,8 @@ class Gate(Protocol):
     def arrive(self, envelope: Envelope) -> Identified | Reply:
         """Judge a request by its head: who it is and what it is for, or the answer that refuses it."""
 
-    def refuse(self, envelope: Envelope | None, error: GateError) -> Reply:
-        """Return the answer to a request that broke a rule of the wire; None when not even its head was readable."""
+    def refuse(self, envelope: Envelope, error: GateError) -> Reply:
+        """Return the answer to a request that broke a rule of the wire; its path is "" when its head was unreadable."""
 
     async def serve(self, identified: Identified, body: bytes, port: CallerPort) -> None:
         """Answer a call; never raises, except when cancelled."""

@@ -16,7 +16,7 @@ class KeyKind(enum.Enum):
 
 
 GATEWAY_KEY_PREFIX = "sk-cg-"
-"""Every key made by this gateway starts so; anything else is the caller's own provider key."""
+"""Every key made by this gateway starts so, and one whose case was changed is still no provider's; anything else is."""
 
 NO_KEY_WORDS = frozenset({"", "none", "empty", "chatgate", "-"})
 """Words that count as no key, in any case: SDKs insist on some key even where none is needed."""
@@ -43,7 +43,7 @@ def read_key(secret: str) -> Key:
     """Tell what kind of key a shown secret is."""
     if secret.lower() in NO_KEY_WORDS:
         return NO_KEY
-    if secret.startswith(GATEWAY_KEY_PREFIX):
+    if secret.lower().startswith(GATEWAY_KEY_PREFIX):
         return Key(KeyKind.GATEWAY, secret)
     return Key(KeyKind.PROVIDER, secret)
 

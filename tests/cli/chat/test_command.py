@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fakes.upstream import FakeUpstream, chunk, error_body, event, stream, text_events, whole
+from fakes.scripts import chunk, error_body, event, stream, text_events, whole
+from fakes.upstream import FakeUpstream
 
 RUN = "from chatgate.cli.chat import chat; chat()"
 

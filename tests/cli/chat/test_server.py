@@ -11,10 +11,8 @@ import pytest
 from chatgate.cli.chat.server import ChatFailureError, Said, Server, read_address
 from chatgate.cli.chat.wire import OPENAI, PLAIN, Dialect, Question
 from chatgate.transport import Transport
-from fakes.upstream import (
+from fakes.scripts import (
     STREAM_HEAD,
-    FakeUpstream,
-    Tap,
     chunk,
     completion,
     error_body,
@@ -26,6 +24,7 @@ from fakes.upstream import (
     text_events,
     whole,
 )
+from fakes.upstream import FakeUpstream, Tap
 
 SUCCESS = event({"code": 200, "msg": "success", "data": {"response": "Hello you"}, "current_response": "Hello you"})
 

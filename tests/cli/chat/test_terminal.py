@@ -24,7 +24,8 @@ from chatgate.cli.chat.dialogue import Dialogue
 from chatgate.cli.chat.server import Server, read_address
 from chatgate.cli.chat.terminal import HISTORY_NAME, Terminal
 from chatgate.transport import Transport
-from fakes.upstream import FakeUpstream, Tap, chunk, error_body, event, stream, text_events, whole
+from fakes.scripts import chunk, error_body, event, stream, text_events, whole
+from fakes.upstream import FakeUpstream, Tap
 
 ENTER = "\r"
 ALT_ENTER = "\x1b\r"

@@ -1,0 +1,105 @@
+"""Calls are put to an upstream in well-formed requests that carry nothing of the caller's but the body."""
+
+from __future__ import annotations
+
+import httptools
+import pytest
+
+from chatgate import __version__
+from chatgate.providers.requests import Requests
+from chatgate.vocabulary.exchange import OutboundRequest
+from chatgate.vocabulary.upstreams import Origin, Timeouts, Upstream
+
+
+class Parsed:
+    """A request as an HTTP parser sees it."""
+
+    def __init__(self, request: OutboundRequest) -> None:
+        """Parse head and body."""
+        self.url = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.is_complete = False
+        parser = httptools.HttpRequestParser(self)
+        parser.feed_data(request.head + request.body)
+        self.method = parser.get_method()
+
+    def on_url(self, url: bytes) -> None:
+        """Note the target (called by httptools)."""
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header (called by httptools)."""
+        assert name.lower() not in self.headers
+        self.headers[name.lower()] = value
+
+    def on_body(self, body: bytes) -> None:
+        """Note a piece of the body (called by httptools)."""
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        """Note the end (called by httptools)."""
+        self.is_complete = True
+
+
+def requests_to(origin: Origin, base_path: str = "/v1") -> Requests:
+    """Return what writes requests to an origin."""
+    return Requests(Upstream("up", "openai", origin, base_path), Timeouts(total_seconds=9.0))
+
+
+ORIGIN = Origin("https", "up.invalid", 443)
+
+
+def test_a_chat_is_a_post_with_its_length() -> None:
+    """The head is complete, the body is the one that was given."""
+    request = requests_to(ORIGIN).chat("{ü}".encode(), "sk-test-0123")
+    parsed = Parsed(request)
+    assert parsed.is_complete
+    assert (parsed.method, parsed.url, parsed.body) == (b"POST", b"/v1/chat/completions", "{ü}".encode())
+    assert parsed.headers == {
+        b"host": b"up.invalid",
+        b"user-agent": b"chatgate/" + __version__.encode(),
+        b"accept-encoding": b"identity",
+        b"content-type": b"application/json",
+        b"accept": b"application/json, text/event-stream",
+        b"authorization": b"Bearer sk-test-0123",
+        b"content-length": b"4",
+    }
+    assert (request.origin, request.timeouts.total_seconds) == (ORIGIN, 9.0)
+
+
+def test_the_list_of_models_is_a_get_with_its_own_timeouts() -> None:
+    """Nothing but the key goes there, and patience is shorter."""
+    timeouts = Timeouts(total_seconds=1.0)
+    request = requests_to(ORIGIN, "").models("sk-test-0123", timeouts)
+    parsed = Parsed(request)
+    assert parsed.is_complete
+    assert (parsed.method, parsed.url, parsed.body) == (b"GET", b"/models", b"")
+    assert parsed.headers[b"authorization"] == b"Bearer sk-test-0123"
+    assert request.timeouts is timeouts
+
+
+def test_without_a_key_none_is_shown() -> None:
+    """An upstream that needs no key gets no empty one."""
+    requests = requests_to(ORIGIN)
+    for request in (requests.chat(b"{}", ""), requests.models("", Timeouts())):
+        assert b"authorization" not in Parsed(request).headers
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        (Origin("http", "up.invalid", 80), b"up.invalid"),
+        (Origin("http", "up.invalid", 443), b"up.invalid:443"),
+        (Origin("https", "up.invalid", 8443), b"up.invalid:8443"),
+        (Origin("http", "127.0.0.1", 11434), b"127.0.0.1:11434"),
+        (Origin("https", "2001:db8::1", 443), b"[2001:db8::1]"),
+        (Origin("http", "::1", 8080), b"[::1]:8080"),
+        (Origin("https", "up.invalid", 443, proxy="http://user:secret@proxy.invalid:3128"), b"up.invalid"),
+    ],
+)
+def test_the_host_is_named_as_http_wants_it(origin: Origin, host: bytes) -> None:
+    """The port is left out where it is the usual one, and IPv6 addresses are in brackets."""
+    request = requests_to(origin).chat(b"{}", "")
+    assert Parsed(request).headers[b"host"] == host
+    assert b"secret" not in request.head

@@ -1,0 +1,61 @@
+"""The catalogue of providers is whole, and a broken file of it names itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from chatgate.providers import spec
+
+
+def test_the_catalogue_loads() -> None:
+    """What the settings assume is there: OpenAI, and servers that are compatible to it."""
+    catalogue = spec.load()
+    assert {"openai", "openai_compatible"} <= set(catalogue)
+    openai = catalogue["openai"]
+    assert openai.key_needed
+    assert openai.small_model in openai.parameters.add
+    assert openai.parameters.rename == {"max_tokens": "max_completion_tokens"}
+    assert catalogue["openai_compatible"].base_url is None
+
+
+@pytest.mark.parametrize("name", spec.load())
+def test_every_provider_is_sound(name: str) -> None:
+    """Addresses are absolute and lead to https; what a person needs to get a key is there where a key is needed."""
+    provider = spec.load()[name]
+    assert provider.title
+    for url in (provider.base_url, provider.keys_url):
+        assert url is None or (urlsplit(url).scheme == "https" and urlsplit(url).hostname and not url.endswith("/"))
+    assert provider.keys_url or not provider.key_needed
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'title = "X"', "protocol"),
+        (b'title = "X"\nprotocol = "smoke_signals"', "smoke_signals"),
+        (b'title = "X"\nprotocol = "openai_chat"\nkey_neded = true', "key_neded"),
+        (b'title = "X"\nprotocol = "openai_chat"\n[parameters]\nrename = 5', "rename"),
+        (b'title = "X"\nprotocol = "openai_chat"\nkey_needed = "yes"', "key_needed"),
+        (b"title = X", "line 1"),
+        (b"title = '\xff'", "utf-8"),
+    ],
+)
+def test_a_broken_file_names_itself(tmp_path: Path, content: bytes, said: str) -> None:
+    """The start stops with the file's name and what is wrong in it."""
+    (tmp_path / "good.toml").write_text('title = "X"\nprotocol = "openai_chat"')
+    (tmp_path / "zeta.toml").write_bytes(content)
+    with pytest.raises(spec.CatalogueError) as caught:
+        spec.load(tmp_path)
+    assert "zeta.toml" in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_other_files_are_no_providers(tmp_path: Path) -> None:
+    """A README or an editor's backup beside the catalogue is nobody's vendor."""
+    (tmp_path / "some.vendor.toml").write_text('title = "X"\nprotocol = "openai_chat"')
+    for name in ("README.md", "x.toml~", "toml", "__init__.py"):
+        (tmp_path / name).write_text("no TOML {")
+    assert list(spec.load(tmp_path)) == ["some.vendor"]

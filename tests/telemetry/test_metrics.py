@@ -1,0 +1,159 @@
+"""The metrics are valid for Prometheus, their labels are bounded, and their numbers add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from chatgate.telemetry import Metrics
+from chatgate.telemetry.metrics import BOUNDS_SECONDS, OTHER_MODEL
+from chatgate.vocabulary.chat import Usage
+from chatgate.vocabulary.exchange import Outcome, Settled
+
+LABELS = ("operation", "surface", "model", "outcome", "code", "direction", "le")
+
+
+def settled(**changes: Any) -> Settled:
+    """Return the end of a call."""
+    facts: dict[str, Any] = {
+        "request_id": "req_1",
+        "operation": "chat",
+        "surface": "openai",
+        "address": "192.0.2.7",
+        "asked_model": "gpt-x",
+        "upstream": "openai",
+        "status": 200,
+        "outcome": Outcome.COMPLETED,
+        "code": "",
+        "stream": True,
+        "duration_seconds": 0.3,
+        "first_token_seconds": None,
+        "usage": None,
+    }
+    return Settled(**{**facts, **changes})
+
+
+def scrape(metrics: Metrics) -> dict[str, Metric]:
+    """Return the metrics as Prometheus reads them."""
+    return {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
+
+
+def values(family: Metric, name: str) -> dict[tuple[str, ...], float]:
+    """Return the samples of one name by the values of their labels, in the order of the table in `LABELS`."""
+    samples = [sample for sample in family.samples if sample.name == name]
+    assert all(set(sample.labels) <= set(LABELS) for sample in samples)
+    return {
+        tuple(sample.labels[label] for label in LABELS if label in sample.labels): sample.value for sample in samples
+    }
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """Return metrics that know one model and one gauge."""
+    return Metrics(["gpt-x"], {"connections": ("Open connections.", lambda: 7.0)})
+
+
+def test_an_idle_gateway_has_metrics(metrics: Metrics) -> None:
+    """Every family is there before the first call, with its help."""
+    families = scrape(metrics)
+    assert {name: family.type for name, family in families.items()} == {
+        "chatgate_calls": "counter",
+        "chatgate_tokens": "counter",
+        "chatgate_call_duration_seconds": "histogram",
+        "chatgate_first_token_seconds": "histogram",
+        "chatgate_connections": "gauge",
+    }
+    assert all(family.documentation for family in families.values())
+    assert values(families["chatgate_connections"], "chatgate_connections") == {(): 7.0}
+
+
+def test_gauges_are_read_when_scraped() -> None:
+    """A gauge is asked for its value each time, and not before."""
+    readings = iter([1.0, 2.5])
+    metrics = Metrics([], {"calls_in_flight": ("Calls.", lambda: next(readings))})
+    for expected in (1.0, 2.5):
+        assert values(scrape(metrics)["chatgate_calls_in_flight"], "chatgate_calls_in_flight") == {(): expected}
+
+
+def test_calls_are_counted_by_how_they_ended(metrics: Metrics) -> None:
+    """The code is the stable one after a failure, and the status after a success."""
+    metrics.call(settled())
+    metrics.call(settled())
+    metrics.call(settled(status=429, outcome=Outcome.REFUSED, code="rate_limit_exceeded", surface="plain"))
+    metrics.call(settled(operation="models", asked_model=""))
+    assert values(scrape(metrics)["chatgate_calls"], "chatgate_calls_total") == {
+        ("chat", "openai", "gpt-x", "completed", "200"): 2,
+        ("chat", "plain", "gpt-x", "refused", "rate_limit_exceeded"): 1,
+        ("models", "openai", "", "completed", "200"): 1,
+    }
+
+
+@pytest.mark.parametrize("model", ["gpt-y", 'gpt-x"} 1\nfake{x="', "gpt-x ", "x" * 256])
+def test_names_that_callers_make_up_are_one_label(metrics: Metrics, model: str) -> None:
+    """A caller cannot make new time series, nor break the format."""
+    metrics.call(settled(asked_model=model, usage=Usage(1, 2), first_token_seconds=0.1))
+    families = scrape(metrics)
+    models = {sample.labels.get("model") for family in families.values() for sample in family.samples}
+    assert models == {OTHER_MODEL, None}
+    assert "fake" not in "".join(families)
+
+
+def test_a_configured_name_may_hold_anything() -> None:
+    """Names are escaped as the format wants it."""
+    name = 'a"b\\c\nd/é'
+    metrics = Metrics([name], {})
+    metrics.call(settled(asked_model=name))
+    assert [labels[2] for labels in values(scrape(metrics)["chatgate_calls"], "chatgate_calls_total")] == [name]
+
+
+def test_tokens_are_counted_by_direction(metrics: Metrics) -> None:
+    """Calls that nobody counted add nothing."""
+    for usage in (Usage(9, 12), Usage(1, 0), None):
+        metrics.call(settled(usage=usage))
+    assert values(scrape(metrics)["chatgate_tokens"], "chatgate_tokens_total") == {
+        ("gpt-x", "input"): 10,
+        ("gpt-x", "output"): 12,
+    }
+
+
+_CALLS = st.lists(
+    st.tuples(
+        st.sampled_from(["gpt-x", "gpt-y", ""]),
+        st.floats(0, 1000),
+        st.none() | st.floats(0, 1000),
+        st.none() | st.builds(Usage, st.integers(0, 10**8), st.integers(0, 10**8)),
+        st.sampled_from(Outcome),
+    ),
+    max_size=20,
+)
+
+
+@given(_CALLS)
+def test_the_numbers_add_up(calls: list[tuple[str, float, float | None, Usage | None, Outcome]]) -> None:
+    """Every call is in exactly one counter and one histogram, and in every bucket that is wide enough."""
+    metrics = Metrics(["gpt-x"], {})
+    for model, duration, first, usage, outcome in calls:
+        metrics.call(
+            settled(
+                asked_model=model, duration_seconds=duration, first_token_seconds=first, usage=usage, outcome=outcome
+            )
+        )
+    families = scrape(metrics)
+    assert sum(values(families["chatgate_calls"], "chatgate_calls_total").values()) == len(calls)
+    tokens = sum(usage.input_tokens + usage.output_tokens for _, _, _, usage, _ in calls if usage)
+    assert sum(values(families["chatgate_tokens"], "chatgate_tokens_total").values()) == tokens
+    for name, observed in (
+        ("chatgate_call_duration_seconds", [duration for _, duration, _, _, _ in calls]),
+        ("chatgate_first_token_seconds", [first for _, _, first, _, _ in calls if first is not None]),
+    ):
+        buckets = values(families[name], f"{name}_bucket")
+        for bound in (*BOUNDS_SECONDS, float("inf")):
+            counted = sum(count for labels, count in buckets.items() if float(labels[-1]) == bound)
+            assert counted == sum(seconds <= bound for seconds in observed)
+        assert sum(values(families[name], f"{name}_count").values()) == len(observed)
+        assert sum(values(families[name], f"{name}_sum").values()) == pytest.approx(sum(observed))
