@@ -26,7 +26,7 @@ from chatgate.vocabulary.exchange import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from chatgate.i18n import Catalogues
     from chatgate.listing import Listing
@@ -222,11 +222,13 @@ class Gateway:
         self._note(envelope, Endpoint(Operation.UNKNOWN, surface), envelope.peer, reply.status, error)
         return reply
 
-    async def serve(self, identified: Identified, body: bytes, port: CallerPort) -> None:
+    def serve(self, identified: Identified, body: bytes, port: CallerPort) -> Coroutine[None, None, None]:
         """Answer a call whose body is read."""
         if identified.endpoint.operation is Operation.CHAT:
-            await self._pipeline.answer(identified, body, port)
-            return
+            return self._pipeline.answer(identified, body, port)
+        return self._tell_models(identified, port)
+
+    async def _tell_models(self, identified: Identified, port: CallerPort) -> None:
         envelope, endpoint, caller = identified.envelope, identified.endpoint, identified.caller
         error: GateError | None = None
         try:

@@ -70,6 +70,12 @@ _OK = 200
 _CLIENT_CLOSED_REQUEST = 499
 
 
+# A look at an Enum's member costs more than one at a name of the module.
+_PLAIN, _OPENAI, _CHAT = Surface.PLAIN, Surface.OPENAI, Operation.CHAT
+_NO_KEY, _PROVIDER_KEY = KeyKind.NONE, KeyKind.PROVIDER
+_COMPLETED, _REFUSED, _UPSTREAM_FAILED = Outcome.COMPLETED, Outcome.REFUSED, Outcome.UPSTREAM_FAILED
+
+
 class Relay(Protocol):
     """Turns an upstream's stream into the caller's."""
 
@@ -121,7 +127,7 @@ class _Progress:
         self.secret = ""
         self.status = 0
         self.code = ""
-        self.outcome = Outcome.REFUSED
+        self.outcome = _REFUSED
         self.stream = False
         self.first_token_at: float | None = None
         self.usage: Usage | None = None
@@ -183,8 +189,8 @@ class Pipeline:
             raise CallerError(Kind.PERMISSION_DENIED, "address_not_allowed", parameters={"address": address.text})
         key = key_of_head(envelope.headers, envelope.query)
         # The pages and documents are for everyone who may come in, and the plain API may bring its key in the body.
-        if endpoint.surface is Surface.OPENAI or (
-            key.kind is not KeyKind.NONE and endpoint.operation is Operation.CHAT
+        if endpoint.surface is _OPENAI or (
+            key.kind is not _NO_KEY and endpoint.operation is _CHAT
         ):
             self._door.check(key)
         caller = Caller(address.text, address.counted_as, key)
@@ -198,7 +204,7 @@ class Pipeline:
             progress.asked_model = decoded.asked.chat.asked_model
             progress.stream = decoded.asked.chat.stream
             routed = self._route(self._admit(decoded))
-            progress.outcome = Outcome.UPSTREAM_FAILED
+            progress.outcome = _UPSTREAM_FAILED
             progress.upstream = routed.target.upstream.name
             progress.secret = self._secret(routed.target, decoded)
             answered = await self._call(routed)
@@ -226,12 +232,12 @@ class Pipeline:
         content_type = identified.envelope.headers.get(b"content-type", b"").decode("latin-1")
         asked = self._dialects[identified.endpoint.surface].decode(body, content_type)
         caller = identified.caller
-        if identified.endpoint.surface is Surface.PLAIN:
+        if identified.endpoint.surface is _PLAIN:
             key = check_key(asked.api_key)
-            if key.kind is not KeyKind.NONE and caller.key.kind is not KeyKind.NONE and key != caller.key:
+            if key.kind is not _NO_KEY and caller.key.kind is not _NO_KEY and key != caller.key:
                 parameters = {"first": "Authorization", "second": "api_key"}
                 raise CallerError(Kind.INVALID_VALUE, "conflicting_fields", param="api_key", parameters=parameters)
-            if caller.key.kind is KeyKind.NONE:
+            if caller.key.kind is _NO_KEY:
                 self._door.check(key)
                 caller = Caller(caller.address, caller.counted_as, key)
         return Decoded(identified, caller, asked)
@@ -252,7 +258,7 @@ class Pipeline:
     def _secret(self, target: Target, decoded: Decoded) -> str:
         """Return the key to show upstream: the caller's own only at the default upstream, else the operator's."""
         upstream, key = target.upstream, decoded.caller.key
-        if upstream.is_default and key.kind is KeyKind.PROVIDER:
+        if upstream.is_default and key.kind is _PROVIDER_KEY:
             return key.secret
         if upstream.key_needed and not upstream.api_key:
             raise self._refusals.missing_key(decoded.identified.endpoint.surface)
@@ -310,7 +316,7 @@ class Pipeline:
         if not asked.chat.stream:
             body = await answered.answer.read(MAX_ANSWER_BYTES)
             body, progress.usage = dialect.encode_whole(asked, body)
-            progress.outcome, progress.status = Outcome.COMPLETED, _OK
+            progress.outcome, progress.status = _COMPLETED, _OK
             port.reply(Reply(_OK, headers + JSON_TYPE, body))
             return
         relay = dialect.relay(asked)
@@ -327,7 +333,7 @@ class Pipeline:
             if relay.error is not None:
                 raise relay.error
             await port.drained()
-        progress.outcome = Outcome.COMPLETED
+        progress.outcome = _COMPLETED
         port.finish()
         answered.answer.release()
 

@@ -67,6 +67,7 @@ class Connection(Answering):
         "_envelope",
         "_identified",
         "_kept",
+        "_loop",
         "_peer",
         "_reader",
         "_stage",
@@ -80,6 +81,7 @@ class Connection(Answering):
         self._reader = HeadReader(state.limits)
         self._stage: int = Stage.HEAD
         self._peer = ""
+        self._loop = asyncio.get_running_loop()
         self._kept = b""
         self._envelope: Envelope | None = None
         self._identified: Identified | None = None
@@ -180,7 +182,7 @@ class Connection(Answering):
             match self._stage:
                 case Stage.HEAD if heads == BURST:
                     self._keep(data)
-                    asyncio.get_running_loop().call_soon(self._go_on)
+                    self._loop.call_soon(self._go_on)
                     return
                 case Stage.HEAD if not self._write_paused:
                     data = self._read_head(data)
@@ -304,7 +306,7 @@ class Connection(Answering):
     def _serve(self, identified: Identified, content: bytes) -> None:
         self._stage = Stage.SERVING
         self._wait_until(INFINITY)
-        self.task = asyncio.get_running_loop().create_task(self._run(identified, content))
+        self.task = self._loop.create_task(self._run(identified, content))
 
     async def _run(self, identified: Identified, content: bytes) -> None:
         """Have the gateway answer, and leave the connection ready for the next request, or closed."""

@@ -105,8 +105,12 @@ class HttpAnswer:
 
         Raises `StaleConnection` when the request may be sent again, else `UpstreamError`.
         """
-        while self.stage is HEAD:
-            await self._wait()
+        try:
+            while self.stage is HEAD:
+                await self._news()
+        except asyncio.CancelledError:
+            self.close()
+            raise
         if self.stage is FAILED and not self.status:
             raise self._error()
 
@@ -126,12 +130,16 @@ class HttpAnswer:
 
     async def next_chunk(self) -> bytes:
         """Return everything that has arrived, as soon as there is something; b"" at the body's regular end."""
-        while not self.pieces:
-            if self.stage is ENDED:
-                return b""
-            if self.stage is FAILED or self.stage is RELEASED:
-                raise self._error()
-            await self._wait()
+        try:
+            while not self.pieces:
+                if self.stage is ENDED:
+                    return b""
+                if self.stage is FAILED or self.stage is RELEASED:
+                    raise self._error()
+                await self._news()
+        except asyncio.CancelledError:
+            self.close()
+            raise
         return self._take()
 
     def close(self) -> None:
@@ -202,8 +210,10 @@ class HttpAnswer:
     def wake(self) -> None:
         """Let the reader look again."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _untaken_bytes(self) -> int:
         return sum(map(len, self.pieces))
@@ -222,15 +232,10 @@ class HttpAnswer:
             self.paused = False
             self._line.resume()
 
-    async def _wait(self) -> None:
-        self._waiter = self._line.new_waiter()
-        try:
-            await self._waiter
-        except asyncio.CancelledError:
-            self.close()
-            raise
-        finally:
-            self._waiter = None
+    def _news(self) -> asyncio.Future[None]:
+        """Return what is done when there is something new to look at. There is one reader, so one future."""
+        waiter = self._waiter = self._line.new_waiter()
+        return waiter
 
     def _error(self) -> Exception:
         if not self._reason:

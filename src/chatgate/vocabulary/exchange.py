@@ -20,7 +20,7 @@ from chatgate.vocabulary.identity import Caller
 from chatgate.vocabulary.upstreams import Origin, Target, Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
 
 class Operation(enum.StrEnum):
@@ -243,5 +243,5 @@ class Gate(Protocol):
     def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Return the answer to a request that broke a rule of the wire; its path is "" when its head was unreadable."""
 
-    async def serve(self, identified: Identified, body: bytes, port: CallerPort) -> None:
-        """Answer a call; never raises, except when cancelled."""
+    def serve(self, identified: Identified, body: bytes, port: CallerPort) -> Coroutine[None, None, None]:
+        """Return what answers a call; it never raises, except when cancelled."""

@@ -9,7 +9,7 @@ from msgspec import Struct
 Scheme = Literal["http", "https"]
 
 
-class Origin(Struct, frozen=True):
+class Origin(Struct, frozen=True, cache_hash=True):
     """Where connections go: scheme, host and port, and the proxy on the way.
 
     `host` is a name or an address without brackets. `proxy` is an URL (http, https, socks5, socks5h) with its
