@@ -20,11 +20,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 from chatgate.admission.keys import check_key, key_of_head
 from chatgate.admission.limits import ratelimit_headers
 from chatgate.protocols import openai_chat, openai_errors, sse
 from chatgate.providers import failures
 from chatgate.refusals import Refusals, limit_reached
+from chatgate.vocabulary.chat import Usage
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Overloaded, UpstreamError
 from chatgate.vocabulary.exchange import (
     Admitted,
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
     from chatgate.providers.requests import Requests
     from chatgate.routing import Routing
     from chatgate.telemetry import Redaction
-    from chatgate.vocabulary.chat import Asked, Usage
+    from chatgate.vocabulary.chat import Asked
     from chatgate.vocabulary.exchange import CallerPort, Endpoint, Envelope, Sender
     from chatgate.vocabulary.upstreams import Target
 
@@ -116,21 +119,18 @@ class Observer(Protocol):
         """Take note of the end of a call."""
 
 
-class _Progress:
+class _Progress(Struct, gc=False):
     """What is known of a call so far; becomes `Settled` at its end, whatever that is."""
 
-    __slots__ = ("asked_model", "code", "first_token_at", "outcome", "secret", "status", "stream", "upstream", "usage")
-
-    def __init__(self) -> None:
-        self.asked_model = ""
-        self.upstream = ""
-        self.secret = ""
-        self.status = 0
-        self.code = ""
-        self.outcome = _REFUSED
-        self.stream = False
-        self.first_token_at: float | None = None
-        self.usage: Usage | None = None
+    outcome: Outcome = _REFUSED
+    asked_model: str = ""
+    upstream: str = ""
+    secret: str = ""
+    status: int = 0
+    code: str = ""
+    stream: bool = False
+    first_token_at: float | None = None
+    usage: Usage | None = None
 
 
 class Pipeline:
@@ -189,9 +189,7 @@ class Pipeline:
             raise CallerError(Kind.PERMISSION_DENIED, "address_not_allowed", parameters={"address": address.text})
         key = key_of_head(envelope.headers, envelope.query)
         # The pages and documents are for everyone who may come in, and the plain API may bring its key in the body.
-        if endpoint.surface is _OPENAI or (
-            key.kind is not _NO_KEY and endpoint.operation is _CHAT
-        ):
+        if endpoint.surface is _OPENAI or (key.kind is not _NO_KEY and endpoint.operation is _CHAT):
             self._door.check(key)
         caller = Caller(address.text, address.counted_as, key)
         return Identified(envelope, endpoint, caller, self._refusals.language_of(envelope.headers))
@@ -278,7 +276,7 @@ class Pipeline:
         if answer.status != _OK:
             raise await self._failure_of(answered)
         content_type = answer.headers.get(b"content-type", b"").lower()
-        if b"html" in content_type:
+        if content_type.find(b"html") >= 0:
             raise UpstreamError("upstream_bad_answer")
         if answered.routed.admitted.decoded.asked.chat.stream and content_type.startswith(b"application/json"):
             openai_chat.check_answer(await answer.read(MAX_ANSWER_BYTES))  # It may say what is wrong.

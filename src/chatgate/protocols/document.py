@@ -84,7 +84,8 @@ def _check_shape(body: bytes, fields: int) -> None:
         raise _refusal("invalid_json", detail=f"over {MAX_FIELDS} fields or {MAX_NESTED} objects and arrays")
     if nested > MAX_DEPTH and _too_deep(body):
         raise _refusal("body_too_deep", limit=MAX_DEPTH)
-    if b"000" in shape and (b"0e000" in shape or b"0e+000" in shape or _LONG_NUMBER in shape):
+    # For bytes `in` costs several times as much as `find`: it tries them as a number first.
+    if shape.find(b"000") >= 0 and (b"0e000" in shape or b"0e+000" in shape or _LONG_NUMBER in shape):
         _check_numbers(body)
 
 

@@ -260,6 +260,8 @@ class Relay:
         """Return what can be passed on now: whole events only."""
         if self.done or self.error is not None:
             return b""
+        if not self._splitter.tail and data.endswith(b"\n\n") and data.find(b"\r") < 0 and not _may_tell(data):
+            return data
         out: list[bytes] = []
         try:
             for event in self._splitter.feed(data):
@@ -291,12 +293,12 @@ class Relay:
 
     def _take(self, event: bytes, out: list[bytes]) -> bool:
         """Look at one event and pass it on; False when nothing may follow it."""
-        if b"[DONE]" in event and (sse.data_of(event) or b"").strip() == b"[DONE]":
-            out.append(event)
-            self.done = True
-            return False
         if _may_tell(event):
             data = sse.data_of(event) or b""
+            if data.strip() == b"[DONE]":
+                out.append(event)
+                self.done = True
+                return False
             try:
                 outline = _decode_outline(data)
             except _UNREADABLE:
@@ -311,13 +313,20 @@ class Relay:
         return True
 
 
-def _may_tell(event: bytes) -> bool:
-    """Tell cheaply whether a chunk is worth reading: most of them name these fields only to say null."""
+def _may_tell(events: bytes) -> bool:
+    """Tell cheaply whether events are worth reading: most chunks name the telling fields only to say null."""
     return (
-        (b'"finish_reason"' in event and b'"finish_reason":null' not in event and b'"finish_reason": null' not in event)
-        or (b'"usage"' in event and b'"usage":null' not in event and b'"usage": null' not in event)
-        or b'"error"' in event
+        events.find(b"[DONE]") >= 0
+        or events.find(b'"error"') >= 0
+        or _says(events, b'"finish_reason"', b'"finish_reason":null', b'"finish_reason": null')
+        or _says(events, b'"usage"', b'"usage":null', b'"usage": null')
     )
+
+
+def _says(events: bytes, field: bytes, null: bytes, spaced_null: bytes) -> bool:
+    """Tell whether a field is there with a value, in any of the events."""
+    named = events.count(field)
+    return named > 0 and named != events.count(null) and named != events.count(null) + events.count(spaced_null)
 
 
 def _check_error(error: Raw, data: bytes) -> None:

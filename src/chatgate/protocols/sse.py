@@ -64,7 +64,7 @@ class EventSplitter:
 
 def data_of(event: bytes) -> bytes | None:
     """Return an event's data: its data lines joined by LF; None when it has none (a comment, a keep-alive)."""
-    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.count(b"\n") == 2 and b"\r" not in event:  # noqa: PLR2004 - one data line and the blank line after it
+    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.count(b"\n") == 2 and event.find(b"\r") < 0:  # noqa: PLR2004 - one data line and the blank line after it
         return event[6:-2]
     lines = []
     for line in _LINE_END.split(event.removeprefix(b"\xef\xbb\xbf")):

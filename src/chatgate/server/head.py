@@ -167,7 +167,7 @@ class HeadReader:
             raise _too_large()
         method = self._parser.get_method()
         is_http_10 = _is_http_10(raw, method, target)
-        if target[:1] != b"/" or b"#" in target or method == b"CONNECT":
+        if target[:1] != b"/" or target.find(b"#") >= 0 or method == b"CONNECT":
             raise _bad_request()
         host = headers.get(b"host")
         # RFC 9112, 3.2: a request without Host is malformed, except in HTTP/1.0.

@@ -7,21 +7,21 @@ from msgspec import Struct
 from chatgate.vocabulary.document import Document
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, gc=False):
     """One message of a dialogue; `content` is plain text."""
 
     role: str
     content: str
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, gc=False):
     """Tokens of one call, as the provider counted them."""
 
     input_tokens: int
     output_tokens: int
 
 
-class ChatCall(Struct, frozen=True):
+class ChatCall(Struct, frozen=True, gc=False):
     """A chat as decoded from the caller's body.
 
     `asked_model` is the name that the caller asked for. `stream` and `wants_usage` say what the caller wants back,
@@ -39,7 +39,7 @@ class ChatCall(Struct, frozen=True):
     document: Document | None = None
 
 
-class Asked(Struct, frozen=True):
+class Asked(Struct, frozen=True, gc=False):
     """A caller's body as decoded.
 
     `api_key` is a key shown in the body, "" when there is none. `dialogue` is what the plain API hands back as

@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 _MEMBER = re.compile(rb'\s*([{,])\s*"([^"\\]*)"\s*:\s*')
 
 
-class Document(Struct, frozen=True):
+class Document(Struct, frozen=True, gc=False):
     """A checked JSON object without duplicate keys: its bytes, and the raw value of each top-level field.
 
     Where a key is written with escapes, the body is what writing the fields gives.

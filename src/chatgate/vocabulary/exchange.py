@@ -45,7 +45,7 @@ class Surface(enum.StrEnum):
     OPENAI = "openai"
 
 
-class Endpoint(Struct, frozen=True):
+class Endpoint(Struct, frozen=True, gc=False):
     """What an URL is: an operation in a protocol.
 
     `parameter` is the rest of a path that names something (`gpt-6-luna` in `/v1/models/gpt-6-luna`), else "".
@@ -56,7 +56,7 @@ class Endpoint(Struct, frozen=True):
     parameter: str = ""
 
 
-class Envelope(Struct, frozen=True):
+class Envelope(Struct, frozen=True, gc=False):
     """The head of a request, as it arrived.
 
     `path` is the target without its query, still percent-encoded; `query` is without its question mark. Names in
@@ -77,7 +77,7 @@ class Envelope(Struct, frozen=True):
         return f"Envelope({self.request_id} {self.method} {self.path})"
 
 
-class Identified(Struct, frozen=True):
+class Identified(Struct, frozen=True, gc=False):
     """The envelope's caller is known and may come in; nothing of the body has been looked at."""
 
     envelope: Envelope
@@ -86,7 +86,7 @@ class Identified(Struct, frozen=True):
     language: str
 
 
-class Decoded(Struct, frozen=True):
+class Decoded(Struct, frozen=True, gc=False):
     """The body is understood, and the caller's key is known even when it came in the body."""
 
     identified: Identified
@@ -94,7 +94,7 @@ class Decoded(Struct, frozen=True):
     asked: Asked
 
 
-class Admitted(Struct, frozen=True):
+class Admitted(Struct, frozen=True, gc=False):
     """Every guard said yes, and what the limits took is taken.
 
     `targets` can serve the model and are never empty; `headers` are the lines that tell where the caller stands.
@@ -105,14 +105,14 @@ class Admitted(Struct, frozen=True):
     headers: bytes
 
 
-class Routed(Struct, frozen=True):
+class Routed(Struct, frozen=True, gc=False):
     """Where the call goes."""
 
     admitted: Admitted
     target: Target
 
 
-class Answered(Struct, frozen=True):
+class Answered(Struct, frozen=True, gc=False):
     """The target answers."""
 
     routed: Routed
@@ -128,7 +128,7 @@ class Outcome(enum.StrEnum):
     REFUSED = "refused"
 
 
-class Settled(Struct, frozen=True):
+class Settled(Struct, frozen=True, gc=False):
     """The end of a call, for the log and the metrics; never holds text of the caller's or of the model's.
 
     `first_token_seconds` is None when nothing was streamed. `code` is the stable error code, "" after a success.
@@ -149,7 +149,7 @@ class Settled(Struct, frozen=True):
     usage: Usage | None
 
 
-class OutboundRequest(Struct, frozen=True):
+class OutboundRequest(Struct, frozen=True, gc=False):
     """A request to an upstream. `head` is the whole head with its blank line; `body` has the length it states."""
 
     origin: Origin
@@ -162,7 +162,7 @@ class OutboundRequest(Struct, frozen=True):
         return f"OutboundRequest({self.origin!r})"
 
 
-class Reply(Struct, frozen=True):
+class Reply(Struct, frozen=True, gc=False):
     """A whole answer. `headers` are rendered lines, each ending in CRLF, without Content-Length and Connection."""
 
     status: int

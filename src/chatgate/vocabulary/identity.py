@@ -22,7 +22,7 @@ NO_KEY_WORDS = frozenset({"", "none", "empty", "chatgate", "-"})
 """Words that count as no key, in any case: SDKs insist on some key even where none is needed."""
 
 
-class Key(Struct, frozen=True):
+class Key(Struct, frozen=True, gc=False):
     """A key as the caller showed it.
 
     `secret` is empty when none was shown. It never leaves this object except towards the default upstream's origin.
@@ -48,7 +48,7 @@ def read_key(secret: str) -> Key:
     return Key(KeyKind.PROVIDER, secret)
 
 
-class Caller(Struct, frozen=True):
+class Caller(Struct, frozen=True, gc=False):
     """Who calls.
 
     `address` is the client's address as text, for the log. `counted_as` is what limits count: the IPv4 address as an

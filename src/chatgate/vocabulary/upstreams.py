@@ -9,7 +9,7 @@ from msgspec import Struct
 Scheme = Literal["http", "https"]
 
 
-class Origin(Struct, frozen=True, cache_hash=True):
+class Origin(Struct, frozen=True, cache_hash=True, gc=False):
     """Where connections go: scheme, host and port, and the proxy on the way.
 
     `host` is a name or an address without brackets. `proxy` is an URL (http, https, socks5, socks5h) with its
@@ -26,7 +26,7 @@ class Origin(Struct, frozen=True, cache_hash=True):
         return f"{self.scheme}://{self.host}:{self.port}"
 
 
-class Timeouts(Struct, frozen=True):
+class Timeouts(Struct, frozen=True, gc=False):
     """How long an upstream may take, in seconds.
 
     `first_token_seconds` runs from the moment the request is sent until the first byte of the answer's body;
@@ -39,7 +39,7 @@ class Timeouts(Struct, frozen=True):
     total_seconds: float = 1800.0
 
 
-class Upstream(Struct, frozen=True):
+class Upstream(Struct, frozen=True, gc=False):
     """An account at a provider.
 
     `base_path` is the path of the base URL without a trailing slash (`/v1`). `api_key` is what we show there, empty
@@ -63,7 +63,7 @@ class Upstream(Struct, frozen=True):
         return f"Upstream({self.name})"
 
 
-class Target(Struct, frozen=True):
+class Target(Struct, frozen=True, gc=False):
     """One model at one upstream. `sent_model` is None when the asked name goes there unchanged."""
 
     upstream: Upstream
