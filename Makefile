@@ -6,6 +6,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint setup model clients bench image lock clean new-venv
+.PHONY: bench-quick
 
 BIN  := .venv/bin
 NODE := tests/clients/node
@@ -25,7 +26,7 @@ INSTALL_LOCK := $(INSTALL) --require-hashes --only-binary :all:
 LOCKED := .venv/.locked-$(shell { pwd; cat requirements-dev.txt; } | cksum | tr ' ' '-')
 
 help:  ## List these commands.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: setup  ## Start the gateway on port 5000.
 	@exec $(BIN)/chatgate serve $(ARGS)
@@ -49,8 +50,11 @@ model: .venv/.model  ## Install the small real model that some tests talk to (13
 
 clients: $(NODE)/node_modules/.installed  ## Install the Node clients that some tests run.
 
-bench: setup  ## Measure the gateway on this machine.
+bench: setup  ## Measure the gateway next to others; ARGS=--help tells what else it can do.
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: setup  ## The regression guard: what a call costs next to a bare relay and nginx, in a minute.
+	@$(BIN)/python -m bench --quick $(ARGS)
 
 image:  ## Build the container image.
 	docker build --tag chatgate .

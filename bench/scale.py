@@ -1,0 +1,178 @@
+"""Does the cost grow? The gateway alone, over the number of models, of connections, and of calls it has answered."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from bench import parts
+from bench.parts import Bench
+from bench.peers.chatgate import EVERY_CALL, Chatgate
+from bench.processes import Cores
+from bench.report import table
+from bench.rig import Load, Rig, RigError
+from bench.rounds import CACHE, PEERS, say
+
+MODELS: Final = (1, 10, 100, 1000)
+CONNECTIONS: Final = (64, 100, 1000, 10_000)
+CALLING: Final = 64
+"""How many of the open connections call; the others have called once and are kept alive."""
+
+DESCRIPTORS_PER_CONNECTION: Final = 2.3
+"""How many descriptors the gateway wants to have for each connection it takes; some systems do not allow 10 000."""
+CALLS: Final = 500_000
+CALLS_STEP: Final = 100_000
+ROUNDS: Final = 3
+
+Scaled = dict[str, Any]
+
+
+class ConfiguredChatgate(Chatgate):
+    """The gateway with a configuration of so many models; calls ask for the last of them."""
+
+    def __init__(self, folder: Path, models: int) -> None:
+        """Take the number of models."""
+        super().__init__(folder)
+        self._models = models
+        self.model = f"model-{models - 1}"  # type: ignore[misc]  # It differs for each number of models.
+
+    def command(self, port: int, upstream_port: int) -> Sequence[str | Path]:
+        """Write chatgate.toml and return how it is started."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            '[[upstreams]]\nname = "bench"\nprovider = "openai_compatible"\napi_key = "sk-test-bench"',
+            f'base_url = "http://127.0.0.1:{upstream_port}/v1"',
+            f'[[limits]]\nscope = "address"\nresource = "requests"\namount = {EVERY_CALL}\nper = "minute"',
+        ]
+        lines += [
+            f'[[models]]\nname = "model-{number}"\ntargets = [{{ upstream = "bench", model = "mock" }}]'
+            for number in range(self._models)
+        ]
+        file = self.folder / f"chatgate-{self._models}.toml"
+        file.write_text("\n".join(lines) + "\n")
+        return [*super().command(port, upstream_port), "--config", file]
+
+    def environment(self, upstream_port: int) -> Mapping[str, str]:
+        """Return what is not in the configuration."""
+        return {
+            name: value for name, value in super().environment(upstream_port).items() if name.startswith("CHATGATE")
+        }
+
+
+def _over_models(bench: Bench) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {str(models): [] for models in MODELS}
+    for number in range(ROUNDS):
+        for models in MODELS if number % 2 == 0 else reversed(MODELS):
+            running, process, _ = bench.start(ConfiguredChatgate(PEERS / "chatgate", models))
+            with process:
+                cost = parts.calls(bench, running, 64)["gateway_cpu_us_per_call"]
+            say(f"{models} models: {cost:.1f} µs per call")
+            found[str(models)].append(float(cost or 0))
+    return found
+
+
+def _open_connections(port: int, count: int, stack: ExitStack) -> None:
+    """Open connections that call once and then stay, until `stack` is closed. Raises `RigError` when one is refused."""
+    for _ in range(count):
+        connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        if not connection.recv(4096).startswith(b"HTTP/1.1 200"):
+            raise RigError("the gateway refuses a connection that is to be kept open")
+
+
+def _over_connections(bench: Bench) -> dict[str, list[float]]:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = int(descriptors / DESCRIPTORS_PER_CONNECTION) // 1000 * 1000
+    numbers = sorted({min(number, most) for number in CONNECTIONS})
+    found: dict[str, list[float]] = {str(number): [] for number in numbers}
+    running, process, _ = bench.start(Chatgate(PEERS / "chatgate"))
+    with process:
+        for turn in range(ROUNDS):
+            for number in numbers if turn % 2 == 0 else reversed(numbers):
+                with ExitStack() as stack:
+                    _open_connections(running.port, number - CALLING, stack)
+                    cost = parts.calls(bench, running, CALLING)["gateway_cpu_us_per_call"]
+                say(f"{number} connections: {cost:.1f} µs per call")
+                found[str(number)].append(float(cost or 0))
+    return found
+
+
+def _over_calls(bench: Bench) -> dict[str, float]:
+    """Return the gateway's memory in MiB by the number of calls it has answered."""
+    running, process, _ = bench.start(Chatgate(PEERS / "chatgate"))
+    found: dict[str, float] = {}
+    with process:
+        begun = bench.rig.stats()["calls"]
+        give_up_at = time.monotonic() + 180
+        while True:
+            answered = bench.rig.stats()["calls"] - begun
+            if answered >= len(found) * CALLS_STEP:
+                found[str(answered)] = process.memory_bytes() / 2**20
+                say(f"{answered} calls: {found[str(answered)]:.1f} MiB")
+            if answered >= CALLS or time.monotonic() > give_up_at:
+                return found
+            bench.load(running, Load("closed", 64, 1.5, warm_up_seconds=0.2))
+
+
+def measure(cores: Cores, *, seconds: float) -> Scaled:
+    """Measure it all; takes about two minutes."""
+    logs = CACHE / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with Rig(cores.rig, CACHE) as rig:
+        bench = Bench(rig, cores.gateway, logs, seconds)
+        return {
+            "taken": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "cpu_us_per_call_by_models": _over_models(bench),
+            "cpu_us_per_call_by_connections": _over_connections(bench),
+            "memory_mib_by_calls": _over_calls(bench),
+        }
+
+
+def _row(values: Sequence[float]) -> str:
+    middle = sorted(values)[len(values) // 2] if values else None
+    return "failed" if middle is None else f"{middle:.1f} ({min(values):.1f}–{max(values):.1f})"
+
+
+def _thousands(number: str) -> str:
+    return re.sub(r"(?<=\d)(?=(\d{3})+$)", " ", number)
+
+
+def text(scaled: Scaled) -> str:
+    """Return the section of the page, which is also what is printed."""
+    models, connections = scaled["cpu_us_per_call_by_models"], scaled["cpu_us_per_call_by_connections"]
+    memory = scaled["memory_mib_by_calls"]
+    introduction = f"Taken {scaled['taken']}, chatgate alone, {CALLING} callers; medians with lowest and highest."
+    return "\n".join(
+        [
+            f"## Whether it grows\n\n{introduction}\n",
+            table(iter([["models", *map(_thousands, models)], ["CPU µs per call", *map(_row, models.values())]])),
+            table(
+                iter(
+                    [
+                        ["open connections", *map(_thousands, connections)],
+                        ["CPU µs per call", *map(_row, connections.values())],
+                    ]
+                )
+            ),
+            table(
+                iter(
+                    [
+                        ["calls answered", *map(_thousands, memory)],
+                        ["memory, MiB", *(f"{mib:.1f}" for mib in memory.values())],
+                    ]
+                )
+            ),
+        ]
+    )
+
+
+def write(scaled: Scaled, file: Path) -> None:
+    """Write it as JSON."""
+    file.write_text(json.dumps(scaled, indent=1) + "\n")
