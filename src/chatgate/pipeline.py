@@ -204,7 +204,7 @@ class Pipeline:
             routed = self._route(self._admit(decoded))
             progress.outcome = _UPSTREAM_FAILED
             progress.upstream = routed.target.upstream.name
-            progress.secret = self._secret(routed.target, decoded)
+            progress.secret = routed.secret
             answered = await self._call(routed)
             try:
                 await self._check(answered)
@@ -251,7 +251,8 @@ class Pipeline:
 
     def _route(self, admitted: Admitted) -> Routed:
         """Choose the target: the first one, until there are several to choose from."""
-        return Routed(admitted, admitted.targets[0])
+        target = admitted.targets[0]
+        return Routed(admitted, target, self._secret(target, admitted.decoded))
 
     def _secret(self, target: Target, decoded: Decoded) -> str:
         """Return the key to show upstream: the caller's own only at the default upstream, else the operator's."""
@@ -267,7 +268,7 @@ class Pipeline:
         decoded = routed.admitted.decoded
         upstream = routed.target.upstream
         body = openai_chat.encode_request(decoded.asked.chat, routed.target)
-        request = self._requests[upstream.name].chat(body, self._secret(routed.target, decoded))
+        request = self._requests[upstream.name].chat(body, routed.secret)
         return Answered(routed, await self._senders[upstream.name].send(request))
 
     async def _check(self, answered: Answered) -> None:
@@ -290,7 +291,7 @@ class Pipeline:
         except UpstreamError:
             said = openai_errors.ProviderError()
         decoded = routed.admitted.decoded
-        secret = self._secret(routed.target, decoded)
+        secret = routed.secret
         message, code, param = (
             self._redaction.text(text, secret) if text else None for text in (said.message, said.code, said.param)
         )

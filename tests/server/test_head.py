@@ -40,7 +40,6 @@ def test_reads_a_head() -> None:
                 b"accept": b"text/plain, */*",
                 b"x-empty": b"",
                 b"authorization": b"Bearer sk-test-1",
-                b"content-length": b"3",
                 b"connection": b"keep-alive",
             },
             3,
@@ -50,6 +49,30 @@ def test_reads_a_head() -> None:
         ),
         b"abc",
     )
+
+
+@given(
+    st.sampled_from(
+        [b"3", b"0", b"12", b"00012", b"18446744073709551615", b"", b" 3", b"3 ", b"+3", b"3,3", b"0x3", b"\xb2"]
+    ),
+    st.sampled_from(
+        [b"", b"\r", b"X-More: 1\r\n", b"Content-Length: 4\r\n", b"Host: other\r\n", b"Authorization: Bearer b\r\n"]
+    ),
+    st.binary(max_size=8),
+)
+def test_the_second_head_is_read_like_a_first_one(digits: bytes, more: bytes, rest: bytes) -> None:
+    """What was remembered of the last head changes nothing: neither what is read, nor what is refused."""
+    second = GOOD.replace(b"Length: 3\r\n", b"Length: %b\r\n%b" % (digits, more)) + rest
+    reader = HeadReader(WireLimits())
+    reader.read(GOOD)
+
+    def outcome(reader: HeadReader) -> object:
+        try:
+            return reader.read(second)
+        except CallerError as error:
+            return error.reason
+
+    assert outcome(reader) == outcome(HeadReader(WireLimits()))
 
 
 @given(st.lists(st.integers(0, len(GOOD) - 1), max_size=6))

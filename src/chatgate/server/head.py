@@ -43,13 +43,15 @@ HIGHEST_PORT: Final = 65_535
 LONGEST_LENGTH: Final = 20
 END_OF_LINE: Final = b"\r\n"
 END_OF_HEAD: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]+)(?=\r\n)")
 
 
 class Head(Struct, frozen=True, gc=False):
     """A head that may be acted on.
 
-    `path` and `query` are the halves of the target. `body_bytes` is the stated length of the body, 0 without one, or
-    `CHUNKED`. `is_http_10` says that the caller knows neither chunks nor interim answers.
+    `path` and `query` are the halves of the target. `headers` are read only, and without Content-Length: `body_bytes`
+    is the stated length of the body, 0 without one, or `CHUNKED`. `is_http_10` says that the caller knows neither
+    chunks nor interim answers.
     """
 
     method: str
@@ -62,15 +64,38 @@ class Head(Struct, frozen=True, gc=False):
     expects_continue: bool
 
 
-class HeadReader:
-    """Reads one head after another from the bytes of a connection."""
+class _Accepted(Struct, frozen=True, gc=False):
+    """A head that was read, cut before and after the digits of its Content-Length."""
 
-    __slots__ = ("_headers", "_is_complete", "_keep_alive", "_limits", "_parser", "_raw", "_repeated_lines", "_target")
+    before: bytes
+    after: bytes
+    head: Head
+
+
+class HeadReader:
+    """Reads one head after another from the bytes of a connection.
+
+    A caller's next head is mostly its last one with another Content-Length; then it is the last one, and is not parsed
+    again.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_is_complete",
+        "_keep_alive",
+        "_last",
+        "_limits",
+        "_parser",
+        "_raw",
+        "_repeated_lines",
+        "_target",
+    )
 
     def __init__(self, limits: WireLimits) -> None:
         """Start before the first byte of a head."""
         self._limits = limits
         self._parser: httptools.HttpRequestParser | None = None
+        self._last: _Accepted | None = None
         self._raw = b""
 
     @property
@@ -84,6 +109,8 @@ class HeadReader:
         Raises `CallerError` with reason `headers_too_large` or `bad_request`; nothing may be read after that.
         """
         if self._parser is None:
+            if self._last is not None and (again := _read_again(self._last, data)) is not None:
+                return again
             # Some old clients send an empty line after a body; RFC 9112, 2.2 asks to overlook it.
             data = data.removeprefix(END_OF_LINE)
             if not data:
@@ -101,6 +128,7 @@ class HeadReader:
             return None
         self._parse(raw[seen:size])
         head = self._judge(raw[:size])
+        self._last = _accepted(raw[:size], head)
         self.reset()
         return head, raw[size:]
 
@@ -186,6 +214,40 @@ class HeadReader:
         )
 
 
+def _accepted(raw: bytes, head: Head) -> _Accepted | None:
+    """Remember a head that has a body of a stated length."""
+    length = _LENGTH.search(raw)
+    return (
+        None
+        if length is None or head.body_bytes == CHUNKED
+        else _Accepted(raw[: length.start(1)], raw[length.end(1) :], head)
+    )
+
+
+def _read_again(last: _Accepted, data: bytes) -> tuple[Head, bytes] | None:
+    """Read a head that differs from an accepted one in nothing but the digits of its length; None when it does not."""
+    if not data.startswith(last.before):
+        return None
+    start = len(last.before)
+    end = data.find(END_OF_LINE, start, start + LONGEST_LENGTH + 2)
+    digits = data[start:end]
+    if end < 0 or not digits.isdigit() or not data.startswith(last.after, end):
+        return None
+    head, body_bytes = last.head, int(digits)
+    if body_bytes != head.body_bytes:
+        head = Head(
+            head.method,
+            head.path,
+            head.query,
+            head.headers,
+            body_bytes,
+            head.is_http_10,
+            head.keep_alive,
+            head.expects_continue,
+        )
+    return head, data[end + len(last.after) :]
+
+
 @functools.lru_cache(maxsize=256)
 def is_valid_host(host: bytes) -> bool:
     """Tell whether a Host is a name, an IPv4 address or an IPv6 address in brackets, with or without a port."""
@@ -214,7 +276,8 @@ def _is_http_10(raw: bytes, method: bytes, target: bytes) -> bool:
 
 
 def _body_bytes(headers: dict[bytes, bytes], *, is_http_10: bool) -> int:
-    coding, length = headers.get(b"transfer-encoding"), headers.get(b"content-length")
+    # It is told as a number; the other lines are then the same for any body.
+    coding, length = headers.get(b"transfer-encoding"), headers.pop(b"content-length", None)
     if coding is not None:
         if length is not None or is_http_10 or coding.lower() != b"chunked":
             raise _bad_request()

@@ -106,10 +106,15 @@ class Admitted(Struct, frozen=True, gc=False):
 
 
 class Routed(Struct, frozen=True, gc=False):
-    """Where the call goes."""
+    """Where the call goes, and the key that is shown there, "" for none."""
 
     admitted: Admitted
     target: Target
+    secret: str
+
+    def __repr__(self) -> str:
+        """Hide the key."""
+        return f"Routed({self.target!r})"
 
 
 class Answered(Struct, frozen=True, gc=False):
