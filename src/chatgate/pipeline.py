@@ -319,19 +319,28 @@ class Pipeline:
             port.reply(Reply(_OK, headers + JSON_TYPE, body))
             return
         relay = dialect.relay(asked)
-        while not relay.done:
-            data = await answered.answer.next_chunk()
-            out = relay.feed(data) if data else relay.end()
-            progress.usage = relay.usage
+
+        def pass_on(out: bytes) -> None:
             if out:
                 if progress.first_token_at is None:
                     progress.first_token_at = self._clock()
                     progress.status = _OK
                     port.start_stream(_OK, headers + _EVENTS_TYPE)
                 port.send(out)
-            if relay.error is not None:
-                raise relay.error
-            await port.drained()
+
+        def take(data: bytes) -> bool:
+            pass_on(relay.feed(data))
+            return not (relay.done or relay.error is not None or port.is_congested)
+
+        try:
+            while not relay.done:
+                if await answered.answer.forward(take):
+                    pass_on(relay.end())
+                if relay.error is not None:
+                    raise relay.error
+                await port.drained()
+        finally:
+            progress.usage = relay.usage
         progress.outcome = _COMPLETED
         port.finish()
         answered.answer.release()

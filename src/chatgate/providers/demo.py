@@ -101,6 +101,13 @@ class DemoAnswer:
         """Return the next piece; b"" at the end."""
         return await anext(self._chunks, b"")
 
+    async def forward(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand every piece to `take`; False once it wants no more for now."""
+        async for chunk in self._chunks:
+            if not take(chunk):
+                return False
+        return True
+
     def release(self) -> None:
         """Hold nothing, so give nothing back."""
 

@@ -70,6 +70,11 @@ class Answering(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self.deadline = INFINITY
 
+    @property
+    def is_congested(self) -> bool:
+        """Tell whether the caller reads more slowly than is sent."""
+        return self._write_paused
+
     def reply(self, reply: Reply) -> None:
         """Send a whole answer and end it."""
         if not self._opens(Phase.ANSWERED):

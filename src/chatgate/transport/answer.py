@@ -70,8 +70,10 @@ class HttpAnswer:
         "_drop_above_bytes",
         "_line",
         "_reason",
+        "_take_piece",
         "_timeouts",
         "_total_deadline",
+        "_trouble",
         "_waiter",
         "deadline",
         "headers",
@@ -96,6 +98,8 @@ class HttpAnswer:
         self._total_deadline = started_at + timeouts.total_seconds
         self.deadline = min(clock() + timeouts.first_token_seconds, self._total_deadline)
         self._waiter: asyncio.Future[None] | None = None
+        self._take_piece: Callable[[bytes], bool] | None = None
+        self._trouble: Exception | None = None
         self._reason = ""
         self._cause: BaseException | None = None
         self._drop_above_bytes = 0
@@ -142,6 +146,31 @@ class HttpAnswer:
             raise
         return self._take()
 
+    async def forward(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand every piece of the body to `take` at the moment it arrives, without a turn of the loop in between.
+
+        Returns True at the body's regular end, and False once `take` returned False: it wants nothing more for now.
+        Raises what `take` raises.
+        """
+        self._take_piece = take
+        try:
+            if self.pieces:
+                self._hand_over()
+            while self._is_forwarding():
+                if self.stage is ENDED:
+                    return True
+                if self.stage is FAILED or self.stage is RELEASED:
+                    raise self._error()
+                await self._news()
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        finally:
+            self._take_piece = None
+        if self._trouble is not None:
+            raise self._trouble
+        return False
+
     def close(self) -> None:
         """End the connection unless the answer has ended or was released. May be called again."""
         if self.stage is HEAD or self.stage is BODY:
@@ -175,7 +204,10 @@ class HttpAnswer:
                 self._line.give_up("upstream_cut")
             return
         self.deadline = min(now + self._timeouts.idle_seconds, self._total_deadline)
-        self.wake()
+        if self._take_piece is not None:
+            self._hand_over()
+        else:
+            self.wake()
 
     def unread_bytes(self) -> int:
         """Return about how much memory the pieces take that nobody took yet."""
@@ -188,11 +220,15 @@ class HttpAnswer:
 
     def finish(self) -> None:
         """Note that the whole body has arrived."""
+        if self._take_piece is not None and self.pieces:
+            self._hand_over()
         self.stage = ENDED
         self.wake()
 
     def fail(self, reason: str, cause: BaseException | None) -> None:
         """Note that no more will arrive; an empty `reason` says that the request may be sent again."""
+        if self._take_piece is not None and self.pieces:
+            self._hand_over()
         self.stage = FAILED
         self._reason = reason
         self._cause = cause
@@ -214,6 +250,22 @@ class HttpAnswer:
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _is_forwarding(self) -> bool:
+        return self._take_piece is not None
+
+    def _hand_over(self) -> None:
+        """Give what has arrived to whoever takes it; a bug of theirs is theirs, and must not reach the connection."""
+        take = self._take_piece
+        assert take is not None  # noqa: S101 - narrows for the type checker; who calls this has looked
+        try:
+            wants_more = take(self._take())
+        except Exception as error:  # noqa: BLE001 - raised again where it belongs, in the task that takes
+            self._trouble = error
+            wants_more = False
+        if not wants_more:
+            self._take_piece = None
+            self.wake()
 
     def _untaken_bytes(self) -> int:
         return sum(map(len, self.pieces))

@@ -20,7 +20,7 @@ from chatgate.vocabulary.identity import Caller
 from chatgate.vocabulary.upstreams import Origin, Target, Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
 
 class Operation(enum.StrEnum):
@@ -198,6 +198,12 @@ class Answer(Protocol):
     async def next_chunk(self) -> bytes:
         """Return the next piece of the body as soon as there is one; b"" once, at its regular end."""
 
+    async def forward(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand every piece of the body to `take`, at the moment it arrives.
+
+        Returns True at the body's regular end, and False once `take` returned False: it wants nothing more for now.
+        """
+
     def release(self) -> None:
         """Give the connection back: all that was wanted is read, though the end of the body may still be to come."""
 
@@ -222,6 +228,10 @@ class CallerPort(Protocol):
 
     When the caller leaves, the task that serves the call is cancelled.
     """
+
+    @property
+    def is_congested(self) -> bool:
+        """Tell whether the caller reads more slowly than is sent."""
 
     def reply(self, reply: Reply) -> None:
         """Send a whole answer and end it."""
