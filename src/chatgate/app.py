@@ -26,7 +26,8 @@ from chatgate.providers.requests import Requests
 from chatgate.refusals import Refusals
 from chatgate.routing import Routing
 from chatgate.server import Server
-from chatgate.telemetry import Log, LogHandler, Metrics, Redaction
+from chatgate.server.workers import Worker, Workers, reserve
+from chatgate.telemetry import Log, LogHandler, Metrics, Redaction, Share, Shared
 from chatgate.telemetry.metrics import CONTENT_TYPE
 from chatgate.transport import Transport
 from chatgate.vocabulary.exchange import Surface
@@ -47,6 +48,9 @@ LISTENER_GRACE_SECONDS = 2.0
 
 LOG_SECONDS = 0.1
 """How often gathered log lines are handed to the writer."""
+
+END_SECONDS = 10.0
+"""How long a worker may take beyond the drain, to say farewell and to write its last lines."""
 
 _STANDARD_OUTPUT = 1
 
@@ -77,9 +81,13 @@ class App:
         self,
         settings: Settings,
         *,
-        write_log: Callable[[bytes], object] = lambda data: os.write(_STANDARD_OUTPUT, data),
+        write_log: Callable[[bytes], object] = _write_to_standard_output,
+        share: Share | None = None,
     ) -> None:
-        """Build every part. Raises `ConfigurationError` or `CatalogueError`; opens nothing but the log's thread."""
+        """Build every part. Raises `ConfigurationError` or `CatalogueError`; opens nothing but the log's thread.
+
+        `share` is what this process counts in when it is one of several workers.
+        """
         catalogue = spec.load()
         upstreams = tuple(_completed(upstream, catalogue) for upstream in settings.upstreams)
         default = upstreams[0]
@@ -87,9 +95,11 @@ class App:
         self.default_model = plain_model(settings, catalogue)
         routing = Routing(models, default_upstream=default, reserved_prefix=demo.PREFIX)
         redaction = Redaction(settings.secrets())
-        self._log = Log(write_log, redaction)
+        self._log = Log(
+            share.alone(write_log) if share else write_log, redaction, worker=share.number if share else None
+        )
         self._transport = Transport()
-        metrics = Metrics(
+        self._metrics = metrics = Metrics(
             (*routing.names, self.default_model),
             {
                 "connections": ("Open connections of callers.", lambda: self.server.connections),
@@ -103,6 +113,7 @@ class App:
                     lambda: self._transport.idle_connections,
                 ),
             },
+            share,
         )
         observers = (self._log, metrics)
         catalogues = Catalogues()
@@ -158,10 +169,13 @@ class App:
         )
         self.server = Server(self.gateway)
 
-    async def run(self, host: str, port: int, announce: Callable[[str, int], None]) -> None:
-        """Serve until a signal says to stop, then drain.
+    async def run(
+        self, host: str, port: int, announce: Callable[[str, int], None], worker: Worker | None = None
+    ) -> None:
+        """Serve until a signal says to stop, then drain; a second signal hurries.
 
-        `announce` is called with the bound address once calls are taken. Raises `OSError` when it cannot be had.
+        `announce` is called with the bound address once calls are taken. A worker shares the port with others, and
+        takes its orders from its parent. Raises `OSError` when the address cannot be had.
         """
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
@@ -172,13 +186,17 @@ class App:
 
         self._transport.start()
         try:
-            address = await self.server.start(host, port)
+            address = await self.server.start(host, port, reuse_port=worker is not None)
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, on_signal)
+                # A signal may reach a worker besides its parent's order, which is then no second one.
+                loop.add_signal_handler(number, stop.set if worker else on_signal)
+            if worker is not None:
+                worker.obey(stop.set, hurry.set)
             self._route_records()
             announce(*address)
             flushing = asyncio.create_task(self._keep_flushing())
-            self._log.event("started", host=address[0], port=address[1])
+            replaced = {"replaces": worker.predecessor} if worker and worker.predecessor else {}
+            self._log.event("started", host=address[0], port=address[1], **replaced)
             await stop.wait()
             self.gateway.draining = True
             self._log.event("draining", calls=self.server.in_flight)
@@ -207,6 +225,7 @@ class App:
         while True:
             await asyncio.sleep(LOG_SECONDS)
             self._log.flush()
+            self._metrics.publish()
 
 
 def _completed(upstream: Upstream, catalogue: Mapping[str, spec.Provider]) -> Upstream:
@@ -246,14 +265,56 @@ def _key_needed(settings: Settings, default: Upstream) -> KeyNeeded:
     return "except_demo" if default.key_needed and not default.api_key else "never"
 
 
-def serve(settings: Settings, announce: Callable[[App, str, int], None]) -> None:
-    """Run a gateway until it is told to stop. Raises what `App` and `App.run` raise."""
+def serve(settings: Settings, announce: Callable[[str, str, int], None]) -> None:
+    """Run a gateway until it is told to stop.
+
+    `announce` is called once calls are taken, with the plain API's model and the bound address. Raises what `App` and
+    `App.run` raise, and `WorkerError`.
+    """
     import uvloop  # noqa: PLC0415 - only the serving process needs it
 
+    server = settings.server
+    if server.workers > 1:
+        _serve_by_workers(settings, announce)
+        return
     app = App(settings)
 
     def announced(host: str, port: int) -> None:
-        announce(app, host, port)
+        announce(app.default_model, host, port)
         sys.stdout.flush()
 
-    uvloop.run(app.run(settings.server.host, settings.server.port, announced))
+    uvloop.run(app.run(server.host, server.port, announced))
+
+
+def _serve_by_workers(settings: Settings, announce: Callable[[str, str, int], None]) -> None:
+    """Do what `serve` says, in several processes; this function returns in each of them."""
+    import uvloop  # noqa: PLC0415 - as above; the workers find it loaded
+
+    server = settings.server
+    default_model = plain_model(settings, spec.load())
+    shared = Shared(server.workers)
+    with reserve(server.host, server.port) as reserved:
+        host, port = reserved.getsockname()[:2]
+
+        def announced() -> None:
+            announce(default_model, host, port)
+            sys.stdout.flush()
+            shared.unlock()
+
+        # The workers' first lines wait until the banner is out.
+        shared.lock()
+        worker = Workers(
+            server.workers,
+            announce=announced,
+            ended=lambda number: shared.share(number).clear_gauges(),
+            report=_say,
+            stop_seconds=DRAIN_SECONDS + END_SECONDS,
+        ).run()
+        if worker is not None:
+            app = App(settings, share=shared.share(worker.number))
+            uvloop.run(app.run(server.host, port, lambda *_: worker.ready(), worker))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"chatgate: {text}\n")
+    sys.stderr.flush()

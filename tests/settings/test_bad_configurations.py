@@ -48,7 +48,7 @@ BAD_FILES: list[tuple[str, str, int | None, str]] = [
     ('[server]\nhost = "a b"', "server.host", 2, "no host name"),
     ('[server]\nhost = "1.2.3.400"', "server.host", 2, "IPv4"),
     ("[server]\nworkers = 0", "server.workers", 2, "from 1"),
-    ("[server]\nworkers = 2", "server.workers", 2, "one worker"),
+    (f'[server]\nworkers = 2\n{LIMIT}amount = 1\nper = "day"', "server.workers", 2, "must be 1 while there are limits"),
     ('[server]\nroute = "v1"', "server.route", 2, "itself answers"),
     ('[server]\nroute = "v1/chat/completions"', "server.route", 2, "itself answers"),
     ('[server]\nroute = "a b"', "server.route", 2, "must be a path"),
@@ -172,7 +172,8 @@ BAD_VARIABLES: list[tuple[dict[str, str], str, str, str]] = [
     ({"NO_PROXY": "10.*"}, "NO_PROXY", "NO_PROXY", "10.0.0.0/8"),
     ({"CHATGATE_PORT": "http"}, "CHATGATE_PORT", "server.port", "from 0 to 65535"),
     ({"CHATGATE_HOST": "a b"}, "CHATGATE_HOST", "server.host", "no host name"),
-    ({"CHATGATE_WORKERS": "4"}, "CHATGATE_WORKERS", "server.workers", "must be 1"),
+    ({"CHATGATE_WORKERS": "4", "DAY_LIMIT": "9"}, "CHATGATE_WORKERS", "server.workers", "must be 1"),
+    ({"CHATGATE_WORKERS": "1025"}, "CHATGATE_WORKERS", "server.workers", "from 1 to 1024"),
     ({"CHATGATE_ACCESS__ANONYMOUS": "no"}, "CHATGATE_ACCESS__ANONYMOUS", "access.anonymous", "true or false"),
     ({"CHATGATE_RETRY__MAX_RETRIES": "x"}, "CHATGATE_RETRY__MAX_RETRIES", "retry.max_retries", "from 0 to 10"),
     ({"CHATGATE_CONFIG": "absent.toml"}, "absent.toml", "absent.toml", "cannot be read"),
@@ -209,7 +210,7 @@ def test_a_bad_variable_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "source"), [({"port": 70000}, "--port"), ({"workers": 2}, "--workers"), ({"host": "?"}, "--host")]
+    ("arguments", "source"), [({"port": 70000}, "--port"), ({"workers": -2}, "--workers"), ({"host": "?"}, "--host")]
 )
 def test_a_bad_argument_is_refused_by_option(load_text: Load, arguments: dict[str, object], source: str) -> None:
     """Values of the command line obey the same rules as all others."""

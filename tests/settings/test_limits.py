@@ -60,3 +60,18 @@ def test_a_limit_that_is_not_enforced_is_refused(load_text: Load, scope: str, re
         load_text(limit(5, per, scope, resource))
     assert [(problem.line, problem.key) for problem in caught.value.problems] == [(1, "limits[0]")]
     assert rules(load_text(limit(0, per, scope, resource))) == []
+
+
+def test_several_workers_need_limits_to_be_absent(load_text: Load) -> None:
+    """Each would count for itself; a limit of 0 is none."""
+    assert load_text(limit(0, "hour"), {"MINUTE_LIMIT": "0"}, workers=2).server.workers == 2
+    assert rules(load_text(limit(1, "hour"), workers=1)) == [(1, "hour")]
+    with pytest.raises(SettingsError, match=r"--workers: server\.workers must be 1 while there are limits"):
+        load_text(limit(1, "hour"), workers=2)
+
+
+def test_several_workers_need_linux(load_text: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere one of them would get all calls."""
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(SettingsError, match="only Linux"):
+        load_text("", {"CHATGATE_WORKERS": "2"})

@@ -79,7 +79,7 @@ def test_every_key_of_every_section_can_be_set_by_a_variable(load_text: Load) ->
     given_values = {
         "CHATGATE_SERVER__HOST": "0.0.0.0",
         "CHATGATE_SERVER__PORT": " 8080 ",
-        "CHATGATE_SERVER__WORKERS": "1",
+        "CHATGATE_SERVER__WORKERS": "3",
         "CHATGATE_SERVER__ROUTE": "/api/",
         "CHATGATE_SERVER__LANGUAGE": "ru",
         "CHATGATE_SERVER__TRUSTED_PROXIES": "10.0.0.0/8, ::1",
@@ -94,6 +94,7 @@ def test_every_key_of_every_section_can_be_set_by_a_variable(load_text: Load) ->
     known = {f"CHATGATE_{s.upper()}__{key.upper()}" for s, table in SECTIONS.items() for key in table.__struct_fields__}
     assert set(given_values) == known
     settings = load_text("", given_values)
+    assert settings.server.workers == 3
     assert (settings.server.host, settings.server.port, settings.server.route) == ("0.0.0.0", 8080, "api")
     assert (settings.server.language, settings.server.language_source) == ("ru", "CHATGATE_SERVER__LANGUAGE")
     assert settings.server.trusted_proxies == ("10.0.0.0/8", "::1")

@@ -124,6 +124,16 @@ def test_what_is_not_known_is_not_in_the_line(log: Log, sink: Sink) -> None:
     assert (line["status"], line["outcome"], line["code"]) == (429, "refused", "x")
 
 
+def test_one_of_several_workers_is_named_in_every_line(sink: Sink) -> None:
+    """Whoever reads the lines of all workers in one stream can tell them apart."""
+    log = Log(sink, Redaction([]), lambda: NOW, worker=2)
+    log.event("started", port=5000)
+    log._dropped = 3
+    log.call(settled())
+    log.close()
+    assert [(line["event"], line["worker"]) for line in sink.lines] == [("started", 2), ("call", 2), ("log_dropped", 2)]
+
+
 def test_nothing_is_written_before_a_flush_and_everything_at_the_close(log: Log, sink: Sink) -> None:
     """Lines are gathered into batches; what was gathered is one piece; closing leaves nothing behind."""
     for number in range(5):

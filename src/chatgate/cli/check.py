@@ -37,6 +37,8 @@ def describe(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "configuration", str(settings.config or "no file; environment and defaults")
     yield "data", str(settings.data)
     yield "listens on", f"http://{host}:{server.port}" if server.port else f"http://{host}, any free port"
+    if server.workers > 1:
+        yield "workers", f"{server.workers} processes on that port"
     yield "plain API", f"POST /{server.route}"
     yield "language", f"{server.language} (from {server.language_source})"
     yield "lets in", ", ".join(access.allow) or "every address"

@@ -15,7 +15,6 @@ from chatgate.settings import without_credentials
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chatgate.app import App
     from chatgate.settings import Settings
 
 _LABEL_CHARACTERS = 12
@@ -28,9 +27,10 @@ def serve(**arguments: object) -> None:
     settings = load_or_exit(arguments)
     from chatgate import app as gateway  # noqa: PLC0415 - a bad configuration is told before anything heavy loads
     from chatgate.providers.spec import CatalogueError  # noqa: PLC0415 - the same
+    from chatgate.server.workers import WorkerError  # noqa: PLC0415 - the same
 
-    def announce(app: App, host: str, port: int) -> None:
-        for line in banner(settings, app.default_model, host, port):
+    def announce(default_model: str, host: str, port: int) -> None:
+        for line in banner(settings, default_model, host, port):
             click.echo(line)
 
     try:
@@ -38,6 +38,10 @@ def serve(**arguments: object) -> None:
     except (gateway.ConfigurationError, CatalogueError) as error:
         click.echo(f"chatgate: {error}", err=True)
         sys.exit(EXIT_BAD_CONFIGURATION)
+    except WorkerError as error:
+        if reason := str(error):
+            click.echo(f"chatgate: {reason}", err=True)
+        sys.exit(error.exit_code)
     except OSError as error:
         server = settings.server
         click.echo(f"chatgate: cannot listen on {server.host} port {server.port}: {error.strerror or error}", err=True)
@@ -61,6 +65,8 @@ def banner(settings: Settings, default_model: str, host: str, port: int) -> Iter
     named = " ".join(model.name for model in settings.models)
     yield _line("Models", named or f"any name goes to {settings.upstreams[0].name}; without one: {default_model}")
     yield _line("", "demo/echo demo/story … answer without a key and without a network")
+    if settings.server.workers > 1:
+        yield _line("Workers", f"{settings.server.workers} processes share the port")
     yield _line("Open to", _open_to(settings, host))
     yield _line("Keys", _keys(settings))
     rules = ", ".join(f"{rule.amount} per {rule.per}" for rule in settings.limits)

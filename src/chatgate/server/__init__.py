@@ -7,6 +7,7 @@
     connection  the reading half: one request at a time, and what happens when a rule is broken
     state       what the connections of one server share
     serving     the listener, the sweep over deadlines, the drain
+    workers     several such processes on one port, and the parent that watches them
 
 It knows the gateway only as `Gate`, and decides nothing that is not about the wire: no URL, no key, no JSON. `app`
 builds a `Server`; nobody else imports from here.

@@ -7,6 +7,7 @@ the process; `load` is a function of what it is given and of the files that this
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -78,6 +79,12 @@ class _Reading:
         access = self._read_access(sections["access"])
         timeouts = fill(TimeoutKeys, sections["timeouts"])
         limits = read_limits(self._document, seed, self._problems)
+        if limits and server.workers > 1:
+            self._problems.add(
+                sections["server"]["workers"].place,
+                "must be 1 while there are limits",
+                "each worker counts for itself, so several let through a multiple; give up the limits or the workers",
+            )
         prices = read_prices(self._document, self._problems)
         accounts = read_upstreams(self._document, self._environment, self._providers, self._problems)
         self._warnings += accounts.warnings
@@ -165,8 +172,10 @@ class _Reading:
         if "route" in entries:
             with self._problems.about(entries["route"].place):
                 route = read_route(keys.route)
-        if keys.workers > 1:
-            self._problems.add(entries["workers"].place, "must be 1", "this version runs one worker")
+        if keys.workers > 1 and sys.platform != "linux":
+            self._problems.add(
+                entries["workers"].place, "must be 1", "only Linux spreads the calls of a port over processes"
+            )
         return ServerSettings(
             host=host,
             port=keys.port,

@@ -38,12 +38,18 @@ class Log:
     """Gathers lines; `flush` hands them to the writing thread."""
 
     def __init__(
-        self, write: Callable[[bytes], object], redaction: Redaction, wall_clock: Callable[[], float] = time.time
+        self,
+        write: Callable[[bytes], object],
+        redaction: Redaction,
+        wall_clock: Callable[[], float] = time.time,
+        worker: int | None = None,
     ) -> None:
-        """`write` gets whole lines as one piece, in a thread of the log's own."""
+        """`write` gets whole lines as one piece, in a thread of the log's own. `worker` stands in every line."""
         self._write = write
         self._redaction = redaction
         self._wall_clock = wall_clock
+        self._worker = worker
+        self._whose = {} if worker is None else {"worker": worker}
         self._calls: list[tuple[float, Settled]] = []
         self._lines: list[bytes] = []
         self._batches: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING_BATCHES)
@@ -58,7 +64,9 @@ class Log:
     def event(self, event: str, level: str = "info", **facts: Any) -> None:  # noqa: ANN401 - JSON facts
         """Note something that happened to the gateway itself."""
         cut = {name: _cut(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
-        self._lines.append(_encode({"time": _stamp(self._wall_clock()), "level": level, "event": event, **cut}))
+        self._lines.append(
+            _encode({"time": _stamp(self._wall_clock()), "level": level, "event": event, **self._whose, **cut})
+        )
 
     def flush(self) -> None:
         """Render what was gathered and hand it over."""
@@ -66,10 +74,10 @@ class Log:
             return
         calls, self._calls = self._calls, []
         lines, self._lines = self._lines, []
-        lines += [_encode(_line_of(at, settled)) for at, settled in calls]
+        lines += [_encode(_line_of(at, settled, self._worker)) for at, settled in calls]
         news = len(lines)
         if self._dropped:
-            facts = {"level": "warning", "event": "log_dropped", "lines": self._dropped}
+            facts = {"level": "warning", "event": "log_dropped", **self._whose, "lines": self._dropped}
             lines.append(_encode({"time": _stamp(self._wall_clock()), **facts}))
         try:
             self._batches.put_nowait(_escaped(self._redaction.known(b"\n".join(lines) + b"\n")))
@@ -126,7 +134,7 @@ def _escaped(lines: bytes) -> bytes:
     return _CONTROL.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), lines)
 
 
-class _CallLine(Struct, omit_defaults=True):
+class _CallLine(Struct, omit_defaults=True, gc=False):
     """The line of a call, in the order in which it is read."""
 
     time: str
@@ -146,6 +154,7 @@ class _CallLine(Struct, omit_defaults=True):
     first_token_ms: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    worker: int | None = None
 
 
 @lru_cache(maxsize=4)
@@ -157,7 +166,7 @@ def _stamp(at: float) -> str:
     return f"{_second(int(at))}.{int(at * 1000) % 1000:03d}+00:00"
 
 
-def _line_of(at: float, settled: Settled) -> _CallLine:
+def _line_of(at: float, settled: Settled, worker: int | None) -> _CallLine:
     first, usage = settled.first_token_seconds, settled.usage
     return _CallLine(
         _stamp(at),
@@ -177,4 +186,5 @@ def _line_of(at: float, settled: Settled) -> _CallLine:
         None if first is None else round(first * 1000, 1),
         None if usage is None else usage.input_tokens,
         None if usage is None else usage.output_tokens,
+        worker,
     )

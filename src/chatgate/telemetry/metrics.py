@@ -6,6 +6,7 @@ Labels are bounded: a model's name is a label only when the configuration or the
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,10 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from prometheus_client.core import Metric
 
+    from chatgate.telemetry.shared import Cells, Labels, Share
     from chatgate.vocabulary.exchange import Settled
 
 BOUNDS_SECONDS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -28,51 +30,34 @@ OTHER_MODEL = "other"
 """The label of every model that the configuration does not name."""
 
 
-class _Histogram:
-    __slots__ = ("counts", "total_seconds")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS_SECONDS) + 1)
-        self.total_seconds = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
-        self.total_seconds += seconds
-
-    def add(self, other: _Histogram) -> None:
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
-        self.total_seconds += other.total_seconds
-
-    def buckets(self) -> list[tuple[str, float]]:
-        rows: list[tuple[str, float]] = []
-        seen = 0
-        for bound, count in zip((*map(str, BOUNDS_SECONDS), "+Inf"), self.counts, strict=True):
-            seen += count
-            rows.append((bound, seen))
-        return rows
-
-
-class _Series:
-    """What is added up over the calls that are alike in every label."""
-
-    __slots__ = ("calls", "durations", "first_tokens", "input_tokens", "output_tokens")
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.durations = _Histogram()
-        self.first_tokens = _Histogram()
+# A series is a row of cells, one for each thing that is added up over the calls that are alike in every label. It may
+# lie in memory that other processes see too, which holds nothing but numbers.
+_BUCKETS = len(BOUNDS_SECONDS) + 1
+_CALLS, _INPUT_TOKENS, _OUTPUT_TOKENS = 0, 1, 2
+_DURATIONS = 3
+_DURATION_SECONDS = _DURATIONS + _BUCKETS
+_FIRST_TOKENS = _DURATION_SECONDS + 1
+_FIRST_TOKEN_SECONDS = _FIRST_TOKENS + _BUCKETS
+_WIDTH = _FIRST_TOKEN_SECONDS + 1
 
 
 class Metrics(Collector):
     """Counts calls as they end; `gauges` are read when scraped."""
 
-    def __init__(self, known_models: Iterable[str], gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
-        """`gauges` maps a name without the `chatgate_` prefix to its help text and its reading."""
+    def __init__(
+        self,
+        known_models: Iterable[str],
+        gauges: Mapping[str, tuple[str, Callable[[], float]]],
+        share: Share | None = None,
+    ) -> None:
+        """`gauges` maps a name without the `chatgate_` prefix to its help text and its reading.
+
+        With a share, this process is one of several workers, and each of them tells the sums over all.
+        """
         self._known_models = frozenset((*known_models, ""))
         self._gauges = gauges
-        self._series: dict[tuple[str, str, str, str, str], _Series] = {}
+        self._share = share
+        self._series: dict[Labels, Cells] = {} if share is None else dict(share.series())
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -82,16 +67,23 @@ class Metrics(Collector):
         if model not in self._known_models:
             model = OTHER_MODEL
         labels = (settled.operation, settled.surface, model, settled.outcome, settled.code or str(settled.status))
-        series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = _Series()
-        series.calls += 1
-        series.durations.observe(settled.duration_seconds)
+        cells = self._series.get(labels)
+        if cells is None:
+            cells = self._series[labels] = [0] * _WIDTH if self._share is None else self._share.open(labels, _WIDTH)
+        cells[_CALLS] += 1
+        cells[_DURATIONS + bisect_left(BOUNDS_SECONDS, settled.duration_seconds)] += 1
+        cells[_DURATION_SECONDS] += settled.duration_seconds
         if settled.first_token_seconds is not None:
-            series.first_tokens.observe(settled.first_token_seconds)
+            cells[_FIRST_TOKENS + bisect_left(BOUNDS_SECONDS, settled.first_token_seconds)] += 1
+            cells[_FIRST_TOKEN_SECONDS] += settled.first_token_seconds
         if settled.usage is not None:
-            series.input_tokens += settled.usage.input_tokens
-            series.output_tokens += settled.usage.output_tokens
+            cells[_INPUT_TOKENS] += settled.usage.input_tokens
+            cells[_OUTPUT_TOKENS] += settled.usage.output_tokens
+
+    def publish(self) -> None:
+        """Let the other workers know what the gauges of this one read; they see that of the last time."""
+        if self._share is not None:
+            self._share.publish([read() for _, read in self._gauges.values()])
 
     def render(self) -> bytes:
         """Return all metrics in the text format."""
@@ -102,16 +94,16 @@ class Metrics(Collector):
         calls = CounterMetricFamily(
             "chatgate_calls", "Calls by how they ended.", labels=["operation", "surface", "model", "outcome", "code"]
         )
-        tokens: dict[tuple[str, str], int] = {}
-        durations: dict[tuple[str, ...], _Histogram] = {}
-        first_tokens: dict[tuple[str, ...], _Histogram] = {}
-        for labels, series in self._series.items():
+        tokens: dict[tuple[str, str], float] = {}
+        durations: dict[Labels, list[float]] = {}
+        first_tokens: dict[Labels, list[float]] = {}
+        for labels, cells in self._added_up().items():
             operation, _, model, _, _ = labels
-            calls.add_metric(labels, series.calls)
-            for direction, count in (("input", series.input_tokens), ("output", series.output_tokens)):
+            calls.add_metric(labels, cells[_CALLS])
+            for direction, count in (("input", cells[_INPUT_TOKENS]), ("output", cells[_OUTPUT_TOKENS])):
                 tokens[model, direction] = tokens.get((model, direction), 0) + count
-            durations.setdefault((operation, model), _Histogram()).add(series.durations)
-            first_tokens.setdefault((model,), _Histogram()).add(series.first_tokens)
+            _add(durations, (operation, model), cells[_DURATIONS : _DURATION_SECONDS + 1])
+            _add(first_tokens, (model,), cells[_FIRST_TOKENS : _FIRST_TOKEN_SECONDS + 1])
         yield calls
         counted = CounterMetricFamily(
             "chatgate_tokens", "Tokens as the providers counted them.", labels=["model", "direction"]
@@ -129,17 +121,38 @@ class Metrics(Collector):
             ["model"],
             first_tokens,
         )
-        for name, (text, read) in self._gauges.items():
+        for (name, (text, _)), reading in zip(self._gauges.items(), self._readings(), strict=True):
             gauge = GaugeMetricFamily(f"chatgate_{name}", text)
-            gauge.add_metric([], read())
+            gauge.add_metric([], reading)
             yield gauge
 
+    def _added_up(self) -> Mapping[Labels, Sequence[float]]:
+        """Return the cells of each series, added up over all workers."""
+        if self._share is None:
+            return self._series
+        sums: dict[Labels, list[float]] = {}
+        for labels, cells in self._share.everyones_series():
+            _add(sums, labels, cells)
+        return sums
 
-def _family(
-    name: str, text: str, labels: list[str], histograms: Mapping[tuple[str, ...], _Histogram]
-) -> HistogramMetricFamily:
+    def _readings(self) -> Sequence[float]:
+        """Return what the gauges read, added up over all workers, in their order."""
+        if self._share is None:
+            return [read() for _, read in self._gauges.values()]
+        self.publish()
+        return self._share.everyones_gauges(len(self._gauges))
+
+
+def _add(sums: dict[Labels, list[float]], labels: Labels, cells: Sequence[float]) -> None:
+    before = sums.get(labels)
+    sums[labels] = list(cells) if before is None else [mine + more for mine, more in zip(before, cells, strict=True)]
+
+
+def _family(name: str, text: str, labels: list[str], histograms: Mapping[Labels, list[float]]) -> HistogramMetricFamily:
+    """Render histograms: the counts of their buckets, and the seconds behind them."""
     family = HistogramMetricFamily(name, text, labels=labels)
-    for values, histogram in histograms.items():
-        if any(histogram.counts):
-            family.add_metric(values, histogram.buckets(), histogram.total_seconds)
+    bounds = (*map(str, BOUNDS_SECONDS), "+Inf")
+    for values, (*counts, seconds) in histograms.items():
+        if any(counts):
+            family.add_metric(values, list(zip(bounds, accumulate(counts), strict=True)), seconds)
     return family
