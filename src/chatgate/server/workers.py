@@ -40,9 +40,9 @@ _NEVER: Final = float("inf")
 class WorkerError(Exception):
     """The workers could not be started or stopped; `str()` says why, "" when a worker has said it itself."""
 
-    def __init__(self, reason: str, exit_code: int = 1) -> None:
+    def __init__(self, why: str, exit_code: int = 1) -> None:
         """Keep the exit code that the parent is to end with."""
-        super().__init__(reason)
+        super().__init__(why)
         self.exit_code = exit_code
 
 
@@ -279,8 +279,8 @@ class Workers:
         place.predecessor = f"ended by signal {-code}" if code < 0 else f"exited with {code}"
         if not self._is_announced:
             told = code > 0
-            reason = "" if told else f"worker {place.number} {place.predecessor} before it took calls"
-            self._failure = WorkerError(reason, code if told else 1)
+            why = "" if told else f"worker {place.number} {place.predecessor} before it took calls"
+            self._failure = WorkerError(why, code if told else 1)
             self._stop()
             self._stop()
             return
@@ -289,18 +289,18 @@ class Workers:
     def _note_failed_start(self, place: _Place, error: OSError) -> None:
         """Try again when the machine may have recovered; it has no memory or no process left."""
         place.close()
-        reason = f"cannot be started: {error.strerror}"
+        why = f"cannot be started: {error.strerror}"
         if not self._is_announced:
-            raise WorkerError(f"worker {place.number} {reason}") from error
-        self._start_again(place, reason)
+            raise WorkerError(f"worker {place.number} {why}") from error
+        self._start_again(place, why)
 
-    def _start_again(self, place: _Place, reason: str) -> None:
+    def _start_again(self, place: _Place, why: str) -> None:
         now = self._clock()
         place.quick_ends = place.quick_ends + 1 if now - place.started_at < STEADY_SECONDS else 0
         delay_seconds = restart_delay_seconds(place.quick_ends)
         place.start_at = now + delay_seconds
         when = f"in {delay_seconds:g} s" if delay_seconds else "now"
-        self._report(f"worker {place.number} {reason}; another one starts {when}")
+        self._report(f"worker {place.number} {why}; another one starts {when}")
 
     def _stop(self) -> None:
         """Tell all workers to stop; the second time, to hurry."""
