@@ -10,11 +10,16 @@ import collections
 import contextlib
 from collections.abc import AsyncIterator
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
 from fakes.gateway import StartGateway
 from fakes.upstream import FakeUpstream
+
+# An example that takes long on a busy machine is no failure. All else stays as hypothesis chooses it, here or in CI.
+hypothesis.settings.register_profile("patient", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
