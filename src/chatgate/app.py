@@ -10,6 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from chatgate.admission.addresses import Addresses
 from chatgate.admission.keys import Door
 from chatgate.admission.limits import WINDOW_SECONDS, Limits, Rule
@@ -55,10 +57,6 @@ END_SECONDS = 10.0
 _STANDARD_OUTPUT = 1
 
 
-class ConfigurationError(Exception):
-    """The settings name something that does not exist; `str()` says what."""
-
-
 def _write_to_standard_output(data: bytes) -> None:
     while data:
         data = data[os.write(_STANDARD_OUTPUT, data) :]
@@ -70,8 +68,8 @@ def plain_model(settings: Settings, catalogue: Mapping[str, spec.Provider]) -> s
         return settings.default_model
     if settings.models:
         return settings.models[0].name
-    provider = catalogue.get(settings.upstreams[0].provider)
-    return (provider and provider.small_model) or catalogue["openai"].small_model or demo.MODELS[0]
+    provider = catalogue[settings.upstreams[0].provider]
+    return provider.small_model or catalogue["openai"].small_model or demo.MODELS[0]
 
 
 class App:
@@ -84,7 +82,7 @@ class App:
         write_log: Callable[[bytes], object] = _write_to_standard_output,
         share: Share | None = None,
     ) -> None:
-        """Build every part. Raises `ConfigurationError` or `CatalogueError`; opens nothing but the log's thread.
+        """Build every part. Raises `CatalogueError`; opens nothing but the log's thread.
 
         `share` is what this process counts in when it is one of several workers.
         """
@@ -230,24 +228,8 @@ class App:
 
 def _completed(upstream: Upstream, catalogue: Mapping[str, spec.Provider]) -> Upstream:
     """Return the upstream with what the catalogue knows about its provider."""
-    provider = catalogue.get(upstream.provider)
-    if provider is None:
-        known = ", ".join(catalogue)
-        raise ConfigurationError(
-            f"upstream {upstream.name}: there is no provider {upstream.provider!r} in the catalogue (known: {known})"
-        )
-    parameters = provider.parameters
-    return Upstream(
-        name=upstream.name,
-        provider=upstream.provider,
-        origin=upstream.origin,
-        base_path=upstream.base_path,
-        api_key=upstream.api_key,
-        key_needed=upstream.key_needed,
-        is_default=upstream.is_default,
-        renamed=parameters.rename,
-        additions=parameters.add,
-    )
+    parameters = catalogue[upstream.provider].parameters  # The settings were read with the catalogue's names.
+    return structs.replace(upstream, renamed=parameters.rename, additions=parameters.add)
 
 
 def _targets(settings: Settings, upstreams: Mapping[str, Upstream]) -> dict[str, tuple[Target, ...]]:

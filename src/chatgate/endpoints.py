@@ -11,8 +11,8 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
-from chatgate.pipeline import JSON_TYPE
 from chatgate.protocols import openai_models, page, plain
+from chatgate.refusals import JSON_TYPE
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Phrase
 from chatgate.vocabulary.exchange import (
     Endpoint,

@@ -59,7 +59,7 @@ class Listing:
         self._clock = clock
         self._remembered: dict[str, tuple[float, tuple[Entry, ...] | None]] = {}
 
-    async def all(self, key: Key, take: Callable[[], None]) -> tuple[Entry, ...]:
+    async def all(self, key: Key, take: Callable[[], object]) -> tuple[Entry, ...]:
         """Return every model, as this caller may see them.
 
         `take` is called before the provider is asked with the caller's own key; it may raise to refuse that. Raises
@@ -68,7 +68,7 @@ class Listing:
         offered = await self._offered(key, take)
         return (*(self._assumed if offered is None else offered), *self._own)
 
-    async def one(self, name: str, key: Key, take: Callable[[], None]) -> Entry:
+    async def one(self, name: str, key: Key, take: Callable[[], object]) -> Entry:
         """Return a model; see `all`. Raises `CallerError` when there is none of that name."""
         known = {each["id"]: each for each in self._own}
         if name in known:
@@ -81,7 +81,7 @@ class Listing:
             return openai_models.entry(name, self._default.requests.upstream.name)
         raise CallerError(Kind.MODEL_NOT_FOUND, "unknown_model", param="model", parameters={"model": name[:100]})
 
-    async def _offered(self, key: Key, take: Callable[[], None]) -> tuple[Entry, ...] | None:
+    async def _offered(self, key: Key, take: Callable[[], object]) -> tuple[Entry, ...] | None:
         """Return what the default upstream lists, None when that cannot be known."""
         if self._default is None:
             return ()

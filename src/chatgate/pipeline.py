@@ -26,7 +26,7 @@ from chatgate.admission.keys import check_key, key_of_head
 from chatgate.admission.limits import ratelimit_headers
 from chatgate.protocols import openai_chat, openai_errors, sse
 from chatgate.providers import failures
-from chatgate.refusals import Refusals, limit_reached
+from chatgate.refusals import JSON_TYPE, Refusals, limit_reached
 from chatgate.vocabulary.chat import Usage
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Overloaded, UpstreamError
 from chatgate.vocabulary.exchange import (
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from chatgate.admission.addresses import Address, Addresses
     from chatgate.admission.keys import Door
-    from chatgate.admission.limits import Limits
+    from chatgate.admission.limits import Limits, Standing
     from chatgate.providers.requests import Requests
     from chatgate.routing import Routing
     from chatgate.telemetry import Redaction
@@ -64,8 +64,6 @@ MAX_ERROR_BYTES = 64 << 10
 
 DRAINING = "draining"
 """The message with which the server cancels a call that has outlived the grace of a shutdown."""
-
-JSON_TYPE = b"content-type: application/json\r\n"
 
 _LOG = logging.getLogger(__name__)
 _EVENTS_TYPE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
@@ -174,11 +172,12 @@ class Pipeline:
         """Return the header lines that tell where a caller stands with the limits."""
         return ratelimit_headers(self._limits.standing(counted_as))
 
-    def take(self, counted_as: int) -> None:
-        """Take a call from every limit of a caller. Raises `CallerError` when one stands in the way."""
+    def take(self, counted_as: int) -> Standing:
+        """Take a call from every limit of a caller, or raise `CallerError` when one stands in the way."""
         standing = self._limits.admit(counted_as)
         if not standing.admitted:
             raise limit_reached(standing)
+        return standing
 
     def identify(self, envelope: Envelope, endpoint: Endpoint, address: Address) -> Identified:
         """Tell from the head alone who calls, and let them in.
@@ -213,6 +212,7 @@ class Pipeline:
                 answered.answer.close()
         except asyncio.CancelledError as cancelled:
             if cancelled.args[:1] == (DRAINING,):
+                progress.outcome = _REFUSED  # By us: it is not the provider's doing.
                 self._fail(identified, Overloaded(DRAINING), port, progress)
             else:
                 progress.outcome, progress.status = Outcome.CLIENT_LEFT, _CLIENT_CLOSED_REQUEST
@@ -221,6 +221,7 @@ class Pipeline:
             self._fail(identified, error, port, progress)
         except Exception:  # noqa: BLE001 - the boundary: a fault of ours ends one call, and is logged
             _LOG.exception("A call failed by a fault of ours: %s", identified.envelope.request_id)
+            progress.outcome = _REFUSED
             self._fail(identified, InternalError(), port, progress)
         finally:
             self._settle(identified, progress)
@@ -244,10 +245,7 @@ class Pipeline:
         """Ask every guard; the limits come last, so that a refusal by another takes nothing from them."""
         targets = self._routing.targets(decoded.asked.chat.asked_model)
         self._secret(targets[0], decoded)
-        standing = self._limits.admit(decoded.caller.counted_as)
-        if not standing.admitted:
-            raise limit_reached(standing)
-        return Admitted(decoded, targets, ratelimit_headers(standing))
+        return Admitted(decoded, targets, ratelimit_headers(self.take(decoded.caller.counted_as)))
 
     def _route(self, admitted: Admitted) -> Routed:
         """Choose the target: the first one, until there are several to choose from."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_JSON_TYPE = b"content-type: application/json\r\n"
+JSON_TYPE = b"content-type: application/json\r\n"
 _AUTHENTICATE = b"www-authenticate: Bearer\r\n"
 _POINTLESS = b"x-should-retry: false\r\n"
 
@@ -72,7 +72,7 @@ class Refusals:
     ) -> Reply:
         """Return the whole answer that refuses a call."""
         status = self._dialects[surface].status_of(error.kind)
-        headers = self.ids_of(envelope) + more_headers + _JSON_TYPE
+        headers = self.ids_of(envelope) + more_headers + JSON_TYPE
         if error.retry_after_seconds is not None:
             headers += retry_headers(error.retry_after_seconds)
         elif error.kind is Kind.INSUFFICIENT_QUOTA:

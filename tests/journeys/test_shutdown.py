@@ -93,6 +93,8 @@ async def test_a_second_signal_does_not_wait(upstream: FakeUpstream) -> None:
         assert json.loads(http.events_of(said)[-1])["error"]["code"] == "overloaded"
         assert await gateway.ended() == 0
         assert time.monotonic() - started < 5
+        # The log does not blame the provider for it.
+        assert '"outcome":"refused","code":"overloaded"' in gateway.output()
     assert (await upstream.last_call()).ended == "gateway_left"
 
 

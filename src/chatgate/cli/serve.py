@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chatgate import __version__
-from chatgate.cli.options import EXIT_BAD_CONFIGURATION, load_or_exit, settings_options
+from chatgate.cli.options import load_or_exit, settings_options
 from chatgate.settings import without_credentials
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ def serve(**arguments: object) -> None:
     """Run the gateway."""
     settings = load_or_exit(arguments)
     from chatgate import app as gateway  # noqa: PLC0415 - a bad configuration is told before anything heavy loads
-    from chatgate.providers.spec import CatalogueError  # noqa: PLC0415 - the same
     from chatgate.server.workers import WorkerError  # noqa: PLC0415 - the same
 
     def announce(default_model: str, host: str, port: int) -> None:
@@ -35,9 +34,6 @@ def serve(**arguments: object) -> None:
 
     try:
         gateway.serve(settings, announce)
-    except (gateway.ConfigurationError, CatalogueError) as error:
-        click.echo(f"chatgate: {error}", err=True)
-        sys.exit(EXIT_BAD_CONFIGURATION)
     except WorkerError as error:
         if reason := str(error):
             click.echo(f"chatgate: {reason}", err=True)
