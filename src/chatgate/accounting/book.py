@@ -1,0 +1,297 @@
+"""The book: the one object that whoever carries calls tells about money.
+
+Owns what has to be so for a call to be made: its upper bound is known and fits into every budget that it counts
+against, and it can be written down. Everything about one call is done synchronously by its `Entry`; `run` takes what
+was written to the database meanwhile. One process, one book, one journal. Knows no SQL: the database is a `Store`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal, cast
+
+from msgspec import Struct
+
+from chatgate.accounting.entries import RETRY_AFTER_SECONDS, Entry, Means
+from chatgate.accounting.folding import Folding, Store
+from chatgate.accounting.holds import Budget, Holds, Refusal
+from chatgate.accounting.journal import Journal
+from chatgate.accounting.periods import Per
+from chatgate.accounting.prices import PriceList
+from chatgate.accounting.usage import most_input_tokens, most_output_tokens
+from chatgate.vocabulary.errors import CallerError, Kind, Overloaded, Phrase
+from chatgate.vocabulary.keys import KeyRecord
+from chatgate.vocabulary.money import format_usd
+from chatgate.vocabulary.upstreams import Target
+
+_LOG = logging.getLogger(__name__)
+
+FOLDING_SECONDS: Final = 0.5
+"""How often what was written is taken to the database, and the disk is looked after."""
+
+REST: Final = 4.0
+"""How much longer than a batch the rest after it is while calls come faster than they are taken: a fifth of the time is
+enough for what a busy gateway makes in bursts, and leaves the rest to calls."""
+
+WARN_AT_PERCENT: Final = 80
+"""From how much of a key's budget on a call is worth a warning, when the key does not say."""
+
+_REMEMBERED: Final = 10_000
+
+
+class Quote(Struct, frozen=True, gc=False):
+    """The most that a call can take: tokens, and nano-USD, None when nobody knows the price."""
+
+    input_tokens: int
+    output_tokens: int
+    nano_usd: int | None
+
+
+class Gauges(Struct, frozen=True):
+    """How the book is doing.
+
+    `state` is `ok`, `behind` when the database cannot be written and the journal holds what it misses, or `unavailable`
+    when the journal cannot be written either, so that no calls are made. `waiting_bytes` are not in the database yet,
+    which was up to date `lag_seconds` ago; `lost` records had no room even in memory. `held` calls have money set
+    aside, and `unpriced` calls had no known price.
+    """
+
+    state: Literal["ok", "behind", "unavailable"]
+    waiting_bytes: int
+    lag_seconds: float
+    lost: int
+    held: int
+    unpriced: int
+
+
+class Book:
+    """What calls cost, and the record of it. `is_durable` says that records shall outlive the power."""
+
+    def __init__(  # noqa: PLR0913 - the composition root hands over every part
+        self,
+        directory: Path,
+        tariffs: PriceList,
+        holds: Holds,
+        store: Store,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], datetime],
+        durability: Literal["process", "power"] = "process",
+        *,
+        worker: str = "",
+        budgets: Iterable[Budget] = (),
+    ) -> None:
+        """Become the writer of the journal in a directory.
+
+        `clock` is monotonic, in seconds; `wall_clock` gives aware times in UTC. `worker` is whose journal it is, by a
+        name that nobody else has in the same database; the directory's, when it is "". `budgets` are as in
+        `set_budgets`.
+        Raises `JournalUnavailable` when the directory cannot be used, or has a writer.
+        """
+        journal = Journal(directory, clock, durability=durability, first_segment=int(wall_clock().timestamp()))
+        self._means = Means(journal, tariffs, holds, clock, wall_clock)
+        self._folding = Folding(directory, worker or directory.name, journal, holds, store, clock, wall_clock)
+        self._general: tuple[Budget, ...] = ()
+        self._owners: dict[str, tuple[Budget, ...]] = {}
+        self._of_keys: dict[str, tuple[KeyRecord, str, tuple[Budget, ...]]] = {}
+        self._today = wall_clock().date()
+        self.is_durable = durability == "power"
+        self.set_budgets(budgets)
+
+    def set_budgets(self, budgets: Iterable[Budget]) -> None:
+        """Have budgets other than those of keys from now on: global ones, and those of owners by their name."""
+        given = tuple(budgets)
+        self._general = tuple(budget for budget in given if budget.scope == "global")
+        subjects = {budget.subject for budget in given if budget.scope == "owner"}
+        self._owners = {
+            subject: tuple(budget for budget in given if budget.scope == "owner" and budget.subject == subject)
+            for subject in subjects
+        }
+        self._of_keys.clear()
+
+    def set_tariffs(self, tariffs: PriceList) -> None:
+        """Charge by other prices from now on; what is dispatched already keeps its own."""
+        self._means.tariffs = tariffs
+        self._means.found.clear()
+
+    def budgets_of(self, key: KeyRecord | None, owner: str) -> tuple[Budget, ...]:
+        """Return the budgets that a call counts against: the key's, its owner's, the global ones.
+
+        When there are none, `open` needs no quote.
+        """
+        if key is None:
+            return self._owners.get(owner, ()) + self._general if owner else self._general
+        known = self._of_keys.get(key.id)
+        if known is not None and known[0] is key and known[1] == owner:
+            return known[2]
+        of_key = tuple(
+            Budget(
+                "key",
+                key.id,
+                cast("Per", budget.per),
+                budget.amount_nano_usd,
+                WARN_AT_PERCENT if budget.warn_at_percent is None else budget.warn_at_percent,
+            )
+            for budget in key.budgets
+        )
+        budgets = of_key + self._owners.get(owner, ()) + self._general
+        if len(self._of_keys) >= _REMEMBERED:
+            self._of_keys.clear()
+        self._of_keys[key.id] = key, owner, budgets
+        return budgets
+
+    def quote(
+        self,
+        asked_model: str,
+        targets: Sequence[Target],
+        body_bytes: int,
+        max_tokens: int | None,
+        *,
+        choices: int = 1,
+        audio: bool = False,
+        service_tier: str = "",
+    ) -> Quote:
+        """Return the most that a call can take at whichever of the targets serves it.
+
+        `max_tokens` is the caller's own limit for each of `choices`, None without one; `audio` says that some of the
+        tokens may be audio. For input that lies outside the body, such as pictures behind a link, it is no bound.
+        """
+        sent = most_input_tokens(body_bytes)
+        got, cost, is_known = 0, 0, True
+        for target in targets:
+            tariff = self._means.tariff(target, asked_model, service_tier)
+            context_tokens = target.context_tokens or (None if tariff is None else tariff.context_tokens)
+            most = most_output_tokens(max_tokens, context_tokens, choices)
+            got = max(got, most)
+            if tariff is None:
+                is_known = False
+            else:
+                cost = max(cost, tariff.most(sent, most, audio=audio))
+        return Quote(sent, got, cost if is_known and targets else None)
+
+    def open(  # noqa: PLR0913, PLR0917 - all that is known of a call when it is admitted
+        self,
+        call_id: str,
+        key: KeyRecord | None,
+        owner: str,
+        address: str,
+        asked_model: str,
+        operation: str,
+        surface: str,
+        stream: bool,  # noqa: FBT001 - in the order of the record
+        quote: Quote | None = None,
+    ) -> Entry:
+        """Begin a call: set its upper bound aside in every budget that it counts against, or in none.
+
+        To be settled on every way out. `owner` is "" for nobody. Raises `CallerError`: `budget_exhausted`, or
+        `price_unknown` when a call counts against a budget and nobody knows its price; and `Overloaded`
+        (`accounting_unavailable`) while it is not known yet what budgets have spent.
+        """
+        key_id = "" if key is None else key.id
+        entry = Entry(self._means, call_id, key_id, owner, address, asked_model, operation, surface, stream)
+        budgets = self.budgets_of(key, owner)
+        if budgets:
+            self._reserve(entry, budgets, quote)
+        return entry
+
+    def _reserve(self, entry: Entry, budgets: tuple[Budget, ...], quote: Quote | None) -> None:
+        if quote is None:
+            raise ValueError("a call that counts against a budget needs a quote")
+        if quote.nano_usd is None:
+            parameters = {"model": entry.asked_model}
+            raise CallerError(Kind.PERMISSION_DENIED, "price_unknown", param="model", parameters=parameters)
+        if not self._folding.is_loaded:
+            raise Overloaded("accounting_unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
+        hold = self._means.holds.reserve(entry.call_id, budgets, quote.nano_usd, self._means.wall_clock())
+        if isinstance(hold, Refusal):
+            raise _exhausted(hold, quote.nano_usd)
+        entry.reserved_nano_usd, entry.accounts, entry.warnings = hold.amount_nano_usd, hold.accounts, hold.warnings
+
+    async def run(self) -> None:
+        """Take what is written to the database, and look after the disk, until cancelled.
+
+        Calls go first: while more is written than has been taken, the taking rests after each batch for several times
+        as long as that took. What waits meanwhile is safe in the journal.
+        """
+        while True:
+            began_at, was_possible = self._means.clock(), False
+            try:
+                was_possible = await self.tick(batches=1)
+            except Exception:  # noqa: BLE001 - the boundary: a fault of ours must not end what keeps the ledger
+                _LOG.exception("The book could not be looked after")
+            rest_seconds = FOLDING_SECONDS
+            if was_possible and not self._folding.is_level:
+                rest_seconds = min(REST * (self._means.clock() - began_at), FOLDING_SECONDS)
+            await asyncio.sleep(rest_seconds)
+
+    async def tick(self, *, batches: int | None = None) -> bool:
+        """Do once what `run` does again and again; False when the database could not be written.
+
+        At most `batches` are taken there, None for all that is written.
+        """
+        means = self._means
+        means.found.clear()
+        means.journal.tick()
+        now = means.wall_clock()
+        if now.date() != self._today:
+            self._today = now.date()
+            means.holds.forget(now)
+        return await self._folding.fold(batches=batches)
+
+    async def close(self) -> None:
+        """Take what is left to the database if that is possible now, and let go of the journal.
+
+        What is not possible now is done at the next start. `run` must have ended.
+        """
+        await self.tick()
+        self._means.journal.close()
+
+    @property
+    def gauges(self) -> Gauges:
+        """Return how the book is doing."""
+        journal, folding = self._means.journal, self._folding
+        state: Literal["ok", "behind", "unavailable"] = "ok"
+        if journal.trouble:
+            state = "unavailable"
+        elif folding.trouble or not folding.is_loaded:
+            state = "behind"
+        return Gauges(
+            state,
+            folding.waiting_bytes,
+            folding.lag_seconds,
+            journal.lost,
+            len(self._means.holds),
+            self._means.unpriced,
+        )
+
+
+def _exhausted(refusal: Refusal, cost_nano_usd: int) -> CallerError:
+    """Return the refusal of a call that may cost so much.
+
+    It names no wait, for which a client library would do its own retries. How much everyone together may spend is the
+    operator's secret.
+    """
+    standing = refusal.reached[0]
+    resets_at, budget = standing.resets_at, standing.budget
+    period = Phrase(f"budget_per_{budget.per}")
+    cost = format_usd(cost_nano_usd)
+    reset = (
+        Phrase("budget_resets", {"time": f"{resets_at:%Y-%m-%d %H:%M} UTC"})
+        if resets_at is not None
+        else Phrase("budget_never_resets")
+    )
+    if budget.scope == "global":
+        return CallerError(
+            Kind.INSUFFICIENT_QUOTA,
+            "gateway_budget_exhausted",
+            parameters={"period": period, "cost": cost, "reset": reset},
+        )
+    amount = format_usd(budget.limit_nano_usd)
+    return CallerError(
+        Kind.INSUFFICIENT_QUOTA,
+        "budget_exhausted",
+        parameters={"amount": amount, "period": period, "cost": cost, "reset": reset},
+    )
