@@ -1,54 +1,74 @@
-"""Which log holds a caller's calls, in bounded memory whatever the number of callers.
+"""Which log holds what a caller took, in bounded memory whatever the number of callers.
 
-Owns the table of callers and what happens when it is full; knows neither rules nor clocks. `limits` is the only user.
+Owns the table of callers and what happens when it is full; knows neither rules nor clocks, nor what a log holds.
+`address_limits` and `meters` are the users.
 
 A caller has a log of its own while there is room. Each newcomer first has a few old entries looked at, in turn, and
-those are forgotten whose calls have all left the longest window: there is nothing to know about them. When the table
-is full nevertheless, newcomers share logs by neighbourhood (IPv4 /20, IPv6 /40). A shared log counts every call of each
-caller in it and those of others too, so a limit may come early but is never exceeded; and nobody who has a log of his
-own loses it while a call in it still counts. Who later gets one of his own takes what the shared one holds along.
+those are forgotten of which everything has left the longest window: there is nothing to know about them. When the table
+is full nevertheless, newcomers share logs by neighbourhood (IPv4 /20, IPv6 /40; for other callers, by chance). A shared
+log counts every call of each caller in it and those of others too, so a limit may come early but is never exceeded; and
+nobody who has a log of his own loses it while a call in it still counts. Who later gets one of his own takes what the
+shared one holds along.
 """
 
 from __future__ import annotations
 
-from chatgate.admission.sliding_log import SlidingLog
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from array import array
+
+    from chatgate.admission.standing import Subject
 
 _LOOKED_AT = 4
 """Entries examined per newcomer: so they leave faster than they come, and no call pays for all."""
 
 
-class Callers:
+class Log(Protocol):
+    """What a table keeps of a caller: something with times, oldest first."""
+
+    stamps: array[int]
+
+
+LogType = TypeVar("LogType", bound=Log)
+
+
+class Callers(Generic[LogType]):
     """A bounded table of logs."""
 
-    def __init__(self, window_ns: int, *, max_stamps: int, max_callers: int, max_shared: int, seed: int) -> None:
-        """`window_ns` is the longest window, after which a call is forgotten; `max_stamps` bounds one log.
+    def __init__(
+        self,
+        window_ns: int,
+        empty: Callable[[], LogType],
+        copy: Callable[[LogType], LogType],
+        *,
+        max_callers: int,
+        max_shared: int,
+        seed: int,
+    ) -> None:
+        """`window_ns` is the longest window, after which a call is forgotten; `empty` and `copy` make logs.
 
         There are at most `max_callers` logs of their own and `max_shared` shared ones. `seed` decides which
         neighbourhoods share, so that nobody outside can choose whom to share with.
         """
         self._window_ns = window_ns
-        self._max_stamps = max_stamps
+        self._empty = empty
+        self._copy = copy
         self._max_callers = max_callers
         self._max_shared = max_shared
         self._seed = seed
-        self.own: dict[int, SlidingLog] = {}
-        self._shared: dict[int, SlidingLog] = {}
-        self._turn: list[int] = []
+        self.own: dict[Subject, LogType] = {}
+        self._shared: dict[int, LogType] = {}
+        self._turn: list[Subject] = []
         self._next = 0
 
-    def shared(self, who: int) -> SlidingLog | None:
+    def shared(self, who: Subject) -> LogType | None:
         """Return the log that counts for a caller without one of its own; None when it has not called."""
         return self._shared.get(self._slot(who)) if self._shared else None
 
-    def record(self, who: int, now_ns: int) -> None:
-        """Record a call; makes room for the caller when it is new."""
-        log = self.own.get(who)
-        if log is None:
-            log = self._welcome(who, now_ns)
-        log.add(now_ns, self._window_ns, self._max_stamps)
-
-    def _welcome(self, who: int, now_ns: int) -> SlidingLog:
-        """Return a log for a newcomer: its own, or when there is no room, its neighbourhood's."""
+    def welcome(self, who: Subject, now_ns: int) -> LogType:
+        """Return a log for a caller without one: its own, or when there is no room, its neighbourhood's."""
         self._forget_some(now_ns)
         slot = self._slot(who)
         shared = self._shared.get(slot)
@@ -56,8 +76,8 @@ class Callers:
             del self._shared[slot]
             shared = None
         if len(self.own) >= self._max_callers:
-            return self._shared.setdefault(slot, shared or SlidingLog.empty())
-        log = self.own[who] = SlidingLog.empty() if shared is None else shared.copy()
+            return self._shared.setdefault(slot, shared or self._empty())
+        log = self.own[who] = self._empty() if shared is None else self._copy(shared)
         self._turn.append(who)
         return log
 
@@ -72,10 +92,16 @@ class Callers:
                 self._turn[at] = self._turn[-1]
                 self._turn.pop()
 
-    def _is_over(self, log: SlidingLog, now_ns: int) -> bool:
-        return log.stamps[-1] <= now_ns - self._window_ns
+    def _is_over(self, log: LogType, now_ns: int) -> bool:
+        return not log.stamps or log.stamps[-1] <= now_ns - self._window_ns
 
-    def _slot(self, who: int) -> int:
-        """Return the shared log of a neighbourhood. IPv6 callers are their upper 64 bits under a flag bit."""
-        neighbourhood = who >> 24 if who >> 64 else who >> 12
-        return hash((self._seed, neighbourhood)) % self._max_shared
+    def _slot(self, who: Subject) -> int:
+        """Return the shared log of a neighbourhood."""
+        return hash((self._seed, _neighbourhood(who))) % self._max_shared
+
+
+def _neighbourhood(who: Subject) -> Hashable:
+    """Return what near callers have in common. IPv6 callers are their upper 64 bits under a flag bit."""
+    if isinstance(who, int):
+        return who >> 24 if who >> 64 else who >> 12
+    return who if isinstance(who, str) else tuple([_neighbourhood(part) for part in who])

@@ -1,250 +1,352 @@
-"""Decide how often a caller may call.
+"""Decide whether a call may be made now: the one rule of limits, whatever it counts and by whom.
 
-Owns the rules, the decision and the headers that tell of it; `callers` and `sliding_log` remember. Does no I/O, holds
-no lock and awaits nothing: a decision and its record are one step, so no interleaving of calls can come between. The
-composition root builds `Limits`; the pipeline asks it once per call.
+Owns the decision over all rules; `address_limits` and `meters` count, `rules` and `standing` are the nouns, `headers`
+tells of it. Does no I/O, holds no lock and awaits nothing: a decision and its record are one step, so no interleaving
+of calls can come between. The composition root builds `Limits`; the pipeline asks it once per call, and once per
+attempt for what is limited by upstream.
 
-Laws. In no window of a rule's length are more calls admitted than its amount. A call is taken from every rule or from
-none; a refused call takes nothing. The wait that a refusal names is exact: whoever waits that long and is alone is
-admitted, a nanosecond earlier is not. Memory is bounded for each caller and for all.
+Laws. In no window of a rule's length is more taken than its amount. A call is taken from every rule or from none; a
+refused call takes nothing. The wait that a refusal names is exact: whoever waits that long and is alone is admitted, a
+nanosecond earlier is not (of slots nobody knows when one will be free). Memory is bounded for each caller and for all.
 
-Rules up to `exact_up_to` calls share one exact log per caller. A rule above that has a log of its own, which becomes
-coarser as it fills: it may count too many calls, fewer than `2 * amount / exact_up_to` (0.1 % of the amount), never one
-too few, and a whole amount always fits into a window that was empty.
+What a call takes counts from the moment it was admitted. Of tokens and money an upper bound is taken first; when the
+call ends, the ticket is settled, and what was not used is free again at once. Should more have been used than was
+taken, the rest counts from then on, and nothing is admitted until enough has left the window. A slot in flight is a
+lease on the call's ticket: whoever ends the call, in `finally`, settles or releases it, which frees the slot exactly
+once; the process that holds the ticket is the one that counts, so no slot outlives its owner.
+
+Rules on the requests of an address alone are the commonest, and are left to `address_limits`.
 """
 
 from __future__ import annotations
 
-import secrets
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from sys import maxsize
-from types import MappingProxyType
+import re
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
-from chatgate.admission.callers import Callers
-from chatgate.admission.sliding_log import SlidingLog
-
-_DAY_SECONDS = 86_400.0
-
-WINDOW_SECONDS: Mapping[str, float] = MappingProxyType(
-    {
-        "second": 1.0,
-        "minute": 60.0,
-        "hour": 3_600.0,
-        "day": _DAY_SECONDS,
-        "week": 7 * _DAY_SECONDS,
-        "month": 30 * _DAY_SECONDS,
-    }
+from chatgate.admission.address_limits import AddressLimits
+from chatgate.admission.headers import ratelimit_headers, retry_headers
+from chatgate.admission.meters import SlotMeter, WindowMeter
+from chatgate.admission.rules import (
+    IN_FLIGHT,
+    NOTHING,
+    REQUESTS,
+    RESERVED,
+    RESOURCES,
+    USD,
+    WINDOW_SECONDS,
+    Bound,
+    Facts,
+    Rule,
+    rules_of_key,
 )
-"""How long the windows are that an operator can name; they slide, so a month is thirty days."""
+from chatgate.admission.standing import UNLIMITED, Gauge, Standing, Ticket
+from chatgate.vocabulary.errors import CallerError, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from chatgate.admission.standing import Subject
+
+__all__ = [
+    "NOTHING",
+    "UNLIMITED",
+    "WINDOW_SECONDS",
+    "Bound",
+    "Facts",
+    "Gauge",
+    "Limits",
+    "Rule",
+    "Standing",
+    "Ticket",
+    "ratelimit_headers",
+    "retry_headers",
+    "rules_of_key",
+]
 
 _SECOND_NS = 1_000_000_000
-_MILLISECOND_NS = 1_000_000
+_ONE_OF_EACH = (1,) * len(RESOURCES)
+_OF_NOTHING = NOTHING.amounts
+_REQUESTS, _USD = RESOURCES.index(REQUESTS), RESOURCES.index(USD)
+_MAX_KEYS = 10_000
+"""So many keys' rules are kept prepared."""
 
-_MEMORY_BYTES = 256 << 20
-"""What the logs of all callers may take together when each is as long as it can get."""
+_Identity = tuple[tuple[str, ...], str, int, str | None]
+"""What is counted, whatever the limit is: scope, resource, window and models."""
 
-_ENTRY_BYTES = 320
-_STAMP_BYTES = 9
-"""What a caller takes besides its stamps (about 290, measured), and per stamp, with what an array keeps in reserve."""
-
-_MAX_SHARED = 8192
-
-_LONGEST_RETRY_MS = 60_000
-"""SDKs obey a wait up to this long; told of a longer one, many try again on their own much sooner.
-
-Source: `_calculate_retry_timeout` in the openai and anthropic Python packages (openai 3.54 obeys two minutes; read
-2026-11-23).
-"""
+_Meters = dict[_Identity, "WindowMeter | SlotMeter"]
 
 
-class Rule(Struct, frozen=True):
-    """At most `amount` calls in any `window_seconds`; `per` is the window's name, for messages."""
+class _Watch(NamedTuple):
+    """A rule, and where what it limits is counted.
 
-    amount: int
-    window_seconds: float
-    per: str
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a rule that would admit nothing or hold for no time."""
-        if self.amount < 1 or self.window_seconds <= 0:
-            raise ValueError(f"a limit needs an amount and a window: {self.amount} per {self.window_seconds} s")
-
-
-class Standing(Struct, frozen=True, gc=False):
-    """Where a caller stands.
-
-    `admitted` says whether the call was admitted, or would be. `limit`, `remaining` and `reset_seconds` are of the
-    tightest rule: the one with the fewest calls left, of equals the one that takes longest to be unused again, which
-    is what `reset_seconds` states. `limit` is None when there are no rules. After a refusal, `reached` names every rule
-    in the way, and `retry_after_seconds` is the wait until all of them would admit a call (a multiple of a nanosecond).
+    `resource` is an index of `RESOURCES`. `subject_of` returns in whose name a call counts, None or a tuple with a None
+    in it when the rule does not hold for it; `is_for` tells whether it holds for a model, None when for all.
     """
 
-    admitted: bool
-    limit: int | None
-    remaining: int
-    reset_seconds: float
-    retry_after_seconds: float = 0.0
+    rule: Rule
+    amount: int
+    meter: WindowMeter | SlotMeter
+    resource: int
+    window_ns: int
+    subject_of: Callable[[Facts], Subject | None]
+    is_for: Callable[[str], object] | None
+
+
+_Counted = tuple[_Watch, "Subject", int, int]
+"""A rule that holds for a call: in whose name, how much the call takes, and how much was left before."""
+
+
+class _Judgement(Struct, gc=False):
+    """What all rules together say of a call."""
+
+    counted: list[_Counted]
     reached: tuple[Rule, ...] = ()
-
-
-UNLIMITED = Standing(admitted=True, limit=None, remaining=0, reset_seconds=0.0)
-
-_NO_CALLS = SlidingLog.empty()
-
-
-_Book = tuple[tuple[tuple[int, int, Rule], ...], Callers]
-"""Rules that share a log per caller, as (amount, window in nanoseconds, rule), windows ascending; and the logs."""
+    wait_ns: int = 0
+    fits: bool = True
 
 
 class Limits:
-    """Admits calls by rules, each caller for itself. False when there are no rules."""
+    """Admits calls by rules. False when there are none."""
 
     def __init__(
         self,
         rules: Sequence[Rule],
         clock: Callable[[], int],
         *,
+        predecessor: Limits | None = None,
         max_callers: int = 100_000,
-        exact_up_to: int = 2048,
+        exact_up_to: int | None = None,
         seed: int | None = None,
     ) -> None:
         """`clock` returns nanoseconds and never goes back, as `time.monotonic_ns`.
 
-        At most `max_callers` callers are remembered one by one, fewer when the rules need long logs. `seed` decides
-        who shares a log when there are more; by default it is random.
+        What the predecessor counts and these rules count too goes on, even where the amounts are others; the calls of
+        addresses go on when none of the rules on them has changed. At most `max_callers` callers are remembered one by
+        one for each rule. `exact_up_to` and `seed` are as in `address_limits` and `meters`.
         """
         self._clock = clock
-        groups = _grouped(rules, exact_up_to)
-        max_stamps = exact_up_to * 8 // 7 | 1
-        longest = [min(group[-1].amount * 8 // 7 + 1, max_stamps) for group in groups]
-        fitting = _MEMORY_BYTES // max(sum(_ENTRY_BYTES + _STAMP_BYTES * stamps for stamps in longest), 1)
-        seed = secrets.randbits(64) if seed is None else seed
-        self._books: list[_Book] = [
-            (
-                tuple((rule.amount, round(rule.window_seconds * _SECOND_NS), rule) for rule in group),
-                Callers(
-                    round(group[-1].window_seconds * _SECOND_NS),
-                    max_stamps=max_stamps,
-                    max_callers=min(max_callers, fitting * 3 // 4),
-                    max_shared=min(_MAX_SHARED, fitting // 4),
-                    seed=seed,
-                ),
-            )
-            for group in groups
-        ]
+        self._max_callers = max_callers
+        self._exact_up_to = exact_up_to
+        self._seed = seed
+        self._own = tuple(rule for rule in rules if _is_of_addresses(rule))
+        others = [rule for rule in rules if not _is_of_addresses(rule)]
+        self._addresses = AddressLimits(
+            self._own, clock, max_callers=max_callers, exact_up_to=exact_up_to or 2048, seed=seed
+        )
+        self._meters: _Meters = {}
+        self._meters_of_keys: _Meters = {}
+        if predecessor is not None:
+            if predecessor._own == self._own:  # noqa: SLF001 - of the same class
+                self._addresses = predecessor._addresses  # noqa: SLF001 - of the same class
+            known = predecessor._meters  # noqa: SLF001 - of the same class
+            self._meters = {identity: known[identity] for identity in map(_identity, others) if identity in known}
+            self._meters_of_keys = predecessor._meters_of_keys  # noqa: SLF001 - of the same class
+        self._admit_address = self._addresses.admit
+        self._of_addresses = self._addresses or None
+        self._watches = self._watched([rule for rule in others if "upstream" not in rule.scope], self._meters)
+        self._of_attempts = self._watched([rule for rule in others if "upstream" in rule.scope], self._meters)
+        self._keys: dict[str, tuple[tuple[Rule, ...], tuple[_Watch, ...]]] = {}
+        self._reserves = any(rule.resource in RESERVED for rule in rules)
 
     def __bool__(self) -> bool:
         """Tell whether there is any rule."""
-        return bool(self._books)
+        return bool(self._addresses) or bool(self._watches) or bool(self._of_attempts)
 
-    def admit(self, who: int) -> Standing:
-        """Take one call from every rule, or refuse and take none. `who` is `Caller.counted_as`."""
-        if not self._books:
-            return UNLIMITED
+    @property
+    def limit_attempts(self) -> bool:
+        """Tell whether attempts have to be admitted, because something is limited by upstream."""
+        return bool(self._of_attempts)
+
+    def needs_bound(self, more_rules: tuple[Rule, ...] = ()) -> bool:
+        """Tell whether tokens or money are limited, so that a call has to say how much it may take."""
+        return self._reserves or any(rule.resource in RESERVED for rule in more_rules)
+
+    def admit(self, facts: Facts, bound: Bound = NOTHING, more_rules: tuple[Rule, ...] = ()) -> Standing:
+        """Take a call from every rule, or refuse and take nothing.
+
+        `bound` is the most that the call may take of tokens and money. `more_rules` are those of the caller's key, from
+        `rules_of_key`; the same tuple for the same key is fastest. Raises `CallerError` when money is limited and the
+        model has no price. What the standing's ticket holds has to be settled or released.
+        """
+        if not more_rules and not self._watches:
+            return self._admit_address(facts.address)
+        return self._admit(facts, bound, self._watches_for(facts, more_rules), self._of_addresses)
+
+    def admit_attempt(self, facts: Facts, bound: Bound = NOTHING) -> Standing:
+        """Take an attempt at `facts.upstream` from the rules by upstream, as `admit` does a call from all others."""
+        return self._admit(facts, bound, self._of_attempts, None) if self._of_attempts else UNLIMITED
+
+    def standing(self, facts: Facts, more_rules: tuple[Rule, ...] = ()) -> Standing:
+        """Return where the caller stands, and take nothing; `admitted` is said of the smallest call there is."""
+        watches = self._watches_for(facts, more_rules)
+        if not watches:
+            return self._addresses.standing(facts.address)
         now = self._clock()
-        standing = self._judge(who, now, 1)
-        if standing.admitted:
-            for _, callers in self._books:
-                callers.record(who, now)
-        return standing
+        base = self._addresses.judge(facts.address, now, 0) if self._addresses else UNLIMITED
+        return _standing(base, _judge(facts, _ONE_OF_EACH, watches, now), now, None)
 
-    def standing(self, who: int) -> Standing:
-        """Return where the caller stands, and take nothing."""
-        return self._judge(who, self._clock(), 0) if self._books else UNLIMITED
+    def settle(self, ticket: Ticket, actual: Bound) -> None:
+        """Correct what a call that was sent has taken to what it used, and free its slots; a second time is nothing.
 
-    def _judge(self, who: int, now: int, taken: int) -> Standing:
-        """Return the standing at `now`, as it is after `taken` calls (0 or 1) should a call be admitted."""
-        reached: tuple[Rule, ...] = ()
-        least = maxsize
-        wait = 0
-        for rules, callers in self._books:
-            log = callers.own.get(who) or callers.shared(who) or _NO_CALLS
-            stamps = log.stamps
-            grain = log.grain
-            size = first = len(stamps)
-            counted = size * grain - log.spare
-            for amount, window, rule in rules:
-                # The calls of a window are all in each longer one too: the search goes on where it ended.
-                if first:
-                    edge = now - window
-                    first = 0 if stamps[0] > edge else bisect_right(stamps, edge, 0, first)
-                left = amount - counted + first * grain if first < size else amount
-                if left <= 0:
-                    reached += (rule,)
-                    # When the calls of the oldest stamp have left, there is room again.
-                    wait = max(wait, stamps[first] + window - now)
-                # Of equals the last counts, whose window is the longest.
-                if left <= least:
-                    least = left
-                    tightest = rule
-                    held = log
-        admitted = not reached
-        if taken and admitted:
-            return Standing(admitted, tightest.amount, least - 1, tightest.window_seconds)
-        window = round(tightest.window_seconds * _SECOND_NS)
-        reset = held.stamps[-1] + window - now if held.stamps else 0
-        return Standing(
-            admitted, tightest.amount, max(least, 0), max(reset, 0) / _SECOND_NS, wait / _SECOND_NS, reached
+        Where `actual.nano_usd` is None, the money stays as it was taken.
+        """
+        taken = ticket.taken
+        ticket.addresses, ticket.taken = None, ()
+        now = 0
+        for meter, subject, amount in taken:
+            if meter.resource == REQUESTS:
+                continue
+            now = now or self._clock()
+            used = 0 if meter.resource == IN_FLIGHT else actual.amounts[RESOURCES.index(meter.resource)]
+            if used is None or used == amount:
+                continue
+            if used < amount:
+                meter.give_back(subject, ticket.at_ns, now, amount - used)
+            else:
+                meter.add(subject, now, used - amount)
+
+    def release(self, ticket: Ticket) -> None:
+        """Give back everything that a call has taken which was not sent after all; a second time is nothing."""
+        addresses, taken = ticket.addresses, ticket.taken
+        ticket.addresses, ticket.taken = None, ()
+        now = self._clock()
+        if addresses is not None:
+            addresses.give_back(ticket.address, ticket.at_ns, now)
+        for meter, subject, amount in taken:
+            meter.give_back(subject, ticket.at_ns, now, amount)
+
+    def _admit(
+        self, facts: Facts, bound: Bound, watches: tuple[_Watch, ...], addresses: AddressLimits | None
+    ) -> Standing:
+        now = self._clock()
+        base = UNLIMITED if addresses is None else addresses.judge(facts.address, now, 1)
+        judgement = _judge(facts, _OF_NOTHING if bound is NOTHING else bound.amounts, watches, now)
+        if judgement.reached or not base.admitted:
+            if addresses is not None and base.admitted:
+                base = addresses.judge(facts.address, now, 0)
+            return _standing(base, judgement, now, None)
+        ticket = base.ticket or Ticket(now, None, facts.address)
+        if addresses is not None:
+            addresses.record(facts.address, now)
+        for (_, most, meter, _, _, _, _), subject, amount, _ in judgement.counted:
+            meter.take(subject, now, amount, most)
+        ticket.taken = tuple([(watch.meter, subject, amount) for watch, subject, amount, _ in judgement.counted])
+        return _standing(base, judgement, now, ticket)
+
+    def _watches_for(self, facts: Facts, rules: tuple[Rule, ...]) -> tuple[_Watch, ...]:
+        """Return the configured rules and those of the key, which count apart from configured ones that are alike."""
+        key = facts.key
+        if not rules or key is None:
+            return self._watches
+        known = self._keys.get(key)
+        if known is None or (known[0] is not rules and known[0] != rules):
+            if len(self._keys) >= _MAX_KEYS:
+                self._keys.clear()
+            known = self._keys[key] = rules, self._watched(rules, self._meters_of_keys)
+        return self._watches + known[1]
+
+    def _watched(self, rules: Iterable[Rule], meters: _Meters) -> tuple[_Watch, ...]:
+        """Give each rule the meter that counts what it limits; of rules on the same, the lowest amount counts."""
+        lowest: dict[_Identity, Rule] = {}
+        for rule in rules:
+            other = lowest.get(identity := _identity(rule))
+            lowest[identity] = rule if other is None or rule.amount < other.amount else other
+        return tuple(
+            [
+                _Watch(
+                    rule,
+                    rule.amount,
+                    meters.get(identity) or meters.setdefault(identity, self._meter(rule)),
+                    RESOURCES.index(rule.resource),
+                    identity[2],
+                    _subject_of(rule.scope),
+                    None if rule.models is None else _pattern(rule.models),
+                )
+                for identity, rule in lowest.items()
+            ]
+        )
+
+    def _meter(self, rule: Rule) -> WindowMeter | SlotMeter:
+        if rule.resource == IN_FLIGHT:
+            return SlotMeter()
+        return WindowMeter(
+            rule.resource,
+            round(rule.window_seconds * _SECOND_NS),
+            rule.scope,
+            exact=self._exact_up_to,
+            max_subjects=self._max_callers,
+            seed=self._seed,
         )
 
 
-def _grouped(rules: Sequence[Rule], exact_up_to: int) -> list[list[Rule]]:
-    """Group the rules that can share a log; within and across groups, windows and amounts ascend.
-
-    A rule that another makes pointless, with fewer calls in at least the same time, can never stand in the way.
-    """
-    telling = {
-        rule
-        for rule in rules
-        if not any(other.amount < rule.amount and other.window_seconds >= rule.window_seconds for other in rules)
-    }
-    ascending = sorted(telling, key=lambda rule: (rule.window_seconds, rule.amount))
-    exact = [rule for rule in ascending if rule.amount <= exact_up_to]
-    coarse = [[rule] for rule in ascending if rule.amount > exact_up_to]
-    return [exact, *coarse] if exact else coarse
+def _is_of_addresses(rule: Rule) -> bool:
+    return rule.scope == ("address",) and rule.resource == REQUESTS and rule.models is None
 
 
-def ratelimit_headers(standing: Standing) -> bytes:
-    """Render a standing as header lines in OpenAI's form, each ending in CRLF; nothing when there are no rules."""
-    if standing.limit is None:
-        return b""
-    return (
-        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b\r\n"
-        % (standing.limit, standing.remaining, _duration(standing.reset_seconds))
-    )
+def _identity(rule: Rule) -> _Identity:
+    return rule.scope, rule.resource, round(rule.window_seconds * _SECOND_NS), rule.models
 
 
-def retry_headers(seconds: float) -> bytes:
-    """Render a wait as header lines, each ending in CRLF; waits are rounded up, and at least a millisecond.
-
-    After a wait of more than a minute a client library's own retries can only fail, so they are called off.
-    """
-    milliseconds = max(1, _milliseconds(seconds))
-    lines = b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (-(-milliseconds // 1000), milliseconds)
-    return lines + b"x-should-retry: false\r\n" if milliseconds > _LONGEST_RETRY_MS else lines
+def _subject_of(scope: tuple[str, ...]) -> Callable[[Facts], Subject | None]:
+    """Return what reads from a call in whose name it counts; everybody's is one."""
+    names = [name for name in scope if name != "global"]
+    return attrgetter(*names) if names else lambda _: ""
 
 
-@lru_cache(256)
-def _duration(seconds: float) -> bytes:
-    """Render a duration as OpenAI does, in the notation of Go's `time.Duration`; rounded up.
-
-    120ms, 1s, 6m0s, 1h0m0s: clients parse it as such (github.com/sashabaranov/go-openai, ratelimit.go; read
-    2026-11-23).
-    """
-    milliseconds = _milliseconds(seconds)
-    if 0 < milliseconds < 1000:  # noqa: PLR2004 - milliseconds of a second
-        return b"%dms" % milliseconds
-    minutes, whole_seconds = divmod(-(-milliseconds // 1000), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return b"%dh%dm%ds" % (hours, minutes, whole_seconds)
-    return b"%dm%ds" % (minutes, whole_seconds) if minutes else b"%ds" % whole_seconds
+def _pattern(text: str) -> Callable[[str], object]:
+    """Return what tells whether a model's name matches, in which `*` stands for any text."""
+    return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL).fullmatch
 
 
-def _milliseconds(seconds: float) -> int:
-    """Round up to milliseconds; what is below a nanosecond is the float's doing, and does not count."""
-    return -(-round(seconds * _SECOND_NS) // _MILLISECOND_NS)
+def _judge(facts: Facts, amounts: Sequence[int | None], watches: tuple[_Watch, ...], now: int) -> _Judgement:
+    """Ask every rule, and take nothing. Raises as `Limits.admit`."""
+    counted: list[_Counted] = []
+    judgement = _Judgement(counted)
+    for watch in watches:
+        rule, most, meter, resource, _, subject_of, is_for = watch
+        subject = subject_of(facts)
+        if subject is None or (subject.__class__ is tuple and None in subject):
+            continue
+        if is_for is not None and not is_for(facts.model):
+            continue
+        amount = amounts[resource]
+        if amount is None:
+            raise CallerError(Kind.PERMISSION_DENIED, "price_unknown", parameters={"model": facts.model})
+        left = most - meter.used(subject, now)
+        if left < amount:
+            judgement.reached += (rule,)
+            if amount > most:
+                judgement.fits = False
+            else:
+                judgement.wait_ns = max(judgement.wait_ns, meter.wait_ns(subject, now, amount - left))
+        counted.append((watch, subject, amount, left))
+    return judgement
+
+
+def _standing(base: Standing, judgement: _Judgement, now: int, ticket: Ticket | None) -> Standing:
+    """Add what the meters say to what the rules on addresses have said, after a call was taken or refused."""
+    limit, remaining, reset_seconds = base.limit, base.remaining, base.reset_seconds
+    tokens: Gauge | None = None
+    for (_, most, meter, resource, window_ns, _, _), subject, amount, before in judgement.counted:
+        if resource >= _USD:
+            continue
+        left = before - amount if ticket is not None else max(before, 0)
+        if resource == _REQUESTS:
+            if limit is not None and left > remaining:
+                continue
+        elif tokens is not None and left > tokens.remaining:
+            continue
+        reset = (window_ns if ticket is not None and amount else meter.reset_ns(subject, now)) / _SECOND_NS
+        if resource != _REQUESTS:
+            if tokens is None or left < tokens.remaining or reset > tokens.reset_seconds:
+                tokens = Gauge(most, left, reset)
+        elif limit is None or left < remaining or reset > reset_seconds:
+            limit, remaining, reset_seconds = most, left, reset
+    if ticket is not None:
+        return Standing(True, limit, remaining, reset_seconds, 0.0, (), ticket, tokens)  # noqa: FBT003 - faster so
+    reached = base.reached + judgement.reached
+    wait = max(base.retry_after_seconds, judgement.wait_ns / _SECOND_NS) if judgement.fits else 0.0
+    return Standing(not reached, limit, remaining, reset_seconds, wait, reached, None, tokens, judgement.fits)

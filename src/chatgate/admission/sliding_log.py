@@ -1,7 +1,7 @@
 """The times of one caller's admitted calls, in a bounded number of stamps.
 
-Owns the counting and nothing else: it knows no rules and no callers. `limits` reads it to judge, `callers` keeps one
-per caller.
+Owns the counting and nothing else: it knows no rules and no callers. `address_limits` reads it to judge, `callers`
+keeps one per caller.
 
 Theory. A limit of N per window W holds for every window when, at each admission, fewer than N calls were admitted in
 the W before it; so the times of the last N admissions are all there is to know. A log stores them in ascending order as
@@ -16,7 +16,7 @@ late, all together. The count of a window is therefore never too low, and too hi
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from msgspec import Struct
 
@@ -62,3 +62,17 @@ class SlidingLog(Struct, gc=False, eq=False):
         if len(stamps) > max_stamps:
             self.stamps = stamps[1::2]
             self.grain *= 2
+
+    def remove(self, at_ns: int) -> None:
+        """Forget a call that was recorded at a time, as far as it can be told from others; at once, it always can."""
+        stamps = self.stamps
+        if self.grain > 1:
+            if stamps and stamps[-1] == at_ns:
+                self.spare += 1
+                if self.spare == self.grain:
+                    stamps.pop()
+                    self.spare = 0
+            return
+        at = bisect_left(stamps, at_ns)
+        if at < len(stamps) and stamps[at] == at_ns:
+            del stamps[at]
