@@ -11,7 +11,13 @@ from chatgate import __version__
 _COMMANDS = {
     "serve": ("chatgate.cli.serve", "Run the gateway; this is what `chatgate` alone does."),
     "chat": ("chatgate.cli.chat", "Talk to a model through a gateway, in the terminal."),
+    "keys": ("chatgate.cli.keys", "Make, list, change and revoke the keys of this gateway."),
+    "usage": ("chatgate.cli.usage", "Show calls, tokens and cost by key, model, day."),
+    "audit": ("chatgate.cli.audit", "Recompute every counter from the ledger's rows."),
+    "backup": ("chatgate.cli.backup", "Copy the database while the gateway runs."),
+    "restore": ("chatgate.cli.restore", "Put a copy in the place of the database."),
     "check": ("chatgate.cli.check", "Validate the configuration and say what it will do."),
+    "drill": ("chatgate.cli.drill", "Show how this configuration copes with providers that misbehave."),
     "health": ("chatgate.cli.health", "Ask the gateway of this configuration whether it is alive."),
 }
 

@@ -6,7 +6,7 @@ Prints no secret and changes nothing: no socket is opened and no directory is ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 
@@ -14,8 +14,8 @@ from chatgate import __version__
 from chatgate.app import plain_model
 from chatgate.cli.options import load_or_exit, settings_options
 from chatgate.providers import spec
-from chatgate.settings import ModelSettings, Settings, without_credentials
-from chatgate.vocabulary.upstreams import Upstream
+from chatgate.settings import ModelSettings, Settings, TargetSettings, without_credentials
+from chatgate.vocabulary.upstreams import Continuation, Upstream
 
 _LABEL_CHARACTERS = 14
 
@@ -32,6 +32,7 @@ def check(**arguments: object) -> None:
 def describe(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield what the settings will do as pairs of a label and a text; a label of "" continues the one before."""
     server, access, timeouts = settings.server, settings.access, settings.timeouts
+    catalogue = spec.load()
     host = f"[{server.host}]" if ":" in server.host else server.host
     yield "chatgate", __version__
     yield "configuration", str(settings.config or "no file; environment and defaults")
@@ -45,14 +46,21 @@ def describe(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "", "callers without a key too" if access.anonymous else "only callers with a chatgate key"
     trusted = ", ".join(server.trusted_proxies)
     yield "", f"believes X-Forwarded-For from {trusted}" if trusted else "believes X-Forwarded-For from nobody"
-    rules = ", ".join(f"{rule.amount} per {rule.per}" for rule in settings.limits)
-    yield "limits", f"calls of one address: {rules}" if rules else "none"
-    yield from _labelled("upstreams", (_describe_upstream(upstream) for upstream in settings.upstreams))
-    yield from _labelled("models", _describe_models(settings.models))
+    yield from _labelled("limits", map(str, settings.limits)) if settings.limits else [("limits", "none")]
+    continuations = {name: provider.continuation for name, provider in catalogue.items()}
+    yield from _labelled(
+        "upstreams",
+        (
+            _describe_upstream(upstream, settings.continuations.get(upstream.name, continuations[upstream.provider]))
+            for upstream in settings.upstreams
+        ),
+    )
+    yield from _labelled("models", _describe_models(settings))
     yield "", "demo/… models are built in"
-    yield "plain model", plain_model(settings, spec.load())
+    yield "plain model", plain_model(settings, catalogue)
     yield "timeouts", f"connect {timeouts.connect_seconds:g} s, first token {timeouts.first_token_seconds:g} s"
     yield "", f"silence inside a stream {timeouts.idle_seconds:g} s, in all {timeouts.total_seconds:g} s"
+    yield from _describe_failures(settings)
     if settings.prices:
         yield "prices", f"{len(settings.prices)} of your own"
     yield from _labelled("warnings", iter(settings.warnings))
@@ -65,11 +73,13 @@ def _labelled(label: str, texts: Iterator[str]) -> Iterator[tuple[str, str]]:
         label = ""
 
 
-def _describe_upstream(upstream: Upstream) -> str:
-    """Say where an upstream is and how it is reached, without its key and its proxy's credentials."""
+def _describe_upstream(upstream: Upstream, continuation: Continuation | None) -> str:
+    """Say where an upstream is and how it is reached, without its keys and its proxy's credentials."""
     origin = upstream.origin
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
-    if upstream.api_key:
+    if len(upstream.api_keys) > 1:
+        key = f"keys: {len(upstream.api_keys)}, all used"
+    elif upstream.api_keys:
         key = "key: set"
     elif upstream.key_needed:
         key = "key: none, callers bring their own"
@@ -77,15 +87,65 @@ def _describe_upstream(upstream: Upstream) -> str:
         key = "key: none needed"
     way = "directly" if origin.proxy is None else f"through {without_credentials(origin.proxy)}"
     default = ", default" if upstream.is_default else ""
+    cap = f", at most {upstream.max_in_flight} calls at once" if upstream.max_in_flight else ""
+    goes_on = f", continues a broken answer by {continuation}" if continuation else ""
     return (
         f"{upstream.name} ({upstream.provider}{default}): "
-        f"{origin.scheme}://{host}:{origin.port}{upstream.base_path}, {key}, {way}"
+        f"{origin.scheme}://{host}:{origin.port}{upstream.base_path}, {key}, {way}{cap}{goes_on}"
     )
 
 
-def _describe_models(models: tuple[ModelSettings, ...]) -> Iterator[str]:
-    if not models:
+def _describe_models(settings: Settings) -> Iterator[str]:
+    """Say for each model under which names it is asked for, and where it goes, best first."""
+    if not settings.models:
         yield "any name goes to the default upstream"
-    for model in models:
-        first = model.targets[0]
-        yield f"{model.name}: {first.model or model.name} at {first.upstream}"
+    keys = {upstream.name: len(upstream.api_keys) for upstream in settings.upstreams}
+    for model in settings.models:
+        named = f"{model.name} (also {', '.join(model.aliases)})" if model.aliases else model.name
+        balance = ", to the least loaded" if model.balance == "least_loaded" else ""
+        targets = list(_describe_targets(model, keys))
+        if len(targets) == 1:
+            yield f"{named}{balance}: {targets[0]}"
+        else:
+            yield f"{named}{balance}:"
+            yield from (f"  {target}" for target in targets)
+        if model.fallbacks:
+            yield f"  when all fail: {', then '.join(model.fallbacks)}"
+
+
+def _describe_targets(model: ModelSettings, keys: Mapping[str, int]) -> Iterator[str]:
+    """Yield a model's targets by priority; each has its share of the calls of that priority."""
+    priorities = sorted({target.priority for target in model.targets})
+    for priority in priorities:
+        tier = [target for target in model.targets if target.priority == priority]
+        weights = sum(target.weight for target in tier)
+        for target in tier:
+            order = f"priority {priority}: " if len(priorities) > 1 else ""
+            share = f"{100 * target.weight / weights:.3g} % " if len(tier) > 1 else ""
+            yield f"{order}{share}{_describe_target(target, model, keys[target.upstream])}"
+
+
+def _describe_target(target: TargetSettings, model: ModelSettings, keys: int) -> str:
+    sent = target.model or ("the asked name" if model.is_wildcard else model.name)
+    spread = f", spread over {keys} keys" if keys > 1 else ""
+    context = f", takes in {target.context_tokens} tokens" if target.context_tokens else ""
+    return f"{sent} at {target.upstream}{spread}{context}"
+
+
+def _describe_failures(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Say what follows when an upstream fails, when it is slow, and when a caller leaves."""
+    retry, streams = settings.retry, settings.streams
+    yield "retries", f"{retry.max_retries or 'none'} on the same target"
+    if retry.recovery == "resume":
+        yield "", "a stream that breaks off goes on from the next target"
+    else:
+        yield "", "a stream that breaks off ends with an error"
+    if settings.hedging_share:
+        yield "hedging", "a second call when the first token is later than for 95 % of the model's calls,"
+        yield "", f"for at most {100 * settings.hedging_share:g} % of all calls; the slower one is cancelled"
+    if streams.on_disconnect == "drain":
+        yield "disconnects", "when a caller leaves, its answer is read on for its usage,"
+        each = " in each worker" if settings.server.workers > 1 else ""
+        yield "", f"{streams.drain_seconds:g} s at most, {streams.drain_calls} answers at once{each}"
+    else:
+        yield "disconnects", "when a caller leaves, its call is cancelled"

@@ -1,4 +1,4 @@
-"""The options that `serve` and `check` share, and the step from them to settings.
+"""The options that commands share, and the step from them to settings.
 
 Owns exit code 78: a configuration that does not allow a start ends the command here, with every reason on stderr.
 """
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import click
 
-from chatgate.providers import spec
+from chatgate.providers import demo, spec
 from chatgate.settings import Settings, SettingsError, load_from_process
 
 EXIT_BAD_CONFIGURATION = 78
@@ -39,11 +39,23 @@ def settings_options(command: Command) -> Command:
     return command
 
 
+def storage_options(command: Command) -> Command:
+    """Give a command the options that say where things are kept: parameters `config` and `data`."""
+    for option in (_OPTIONS[-1], _OPTIONS[0]):
+        command = option(command)
+    return command
+
+
+def load(arguments: Mapping[str, object]) -> Settings:
+    """Return the settings of this process. Raises `SettingsError` or `CatalogueError`."""
+    providers = {name: provider.base_url for name, provider in spec.load().items()}
+    return load_from_process(arguments, providers, demo.MODELS)
+
+
 def load_or_exit(arguments: Mapping[str, object]) -> Settings:
     """Return the settings of this process, or say what is wrong with them and exit with 78."""
     try:
-        providers = {name: provider.base_url for name, provider in spec.load().items()}
-        return load_from_process(arguments, providers)
+        return load(arguments)
     except (SettingsError, spec.CatalogueError) as error:
         click.echo(str(error), err=True)
         sys.exit(EXIT_BAD_CONFIGURATION)

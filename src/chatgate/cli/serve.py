@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chatgate import __version__
-from chatgate.cli.options import load_or_exit, settings_options
+from chatgate.cli.options import EXIT_BAD_CONFIGURATION, load, load_or_exit, settings_options
 from chatgate.settings import without_credentials
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def serve(**arguments: object) -> None:
     """Run the gateway."""
     settings = load_or_exit(arguments)
     from chatgate import app as gateway  # noqa: PLC0415 - a bad configuration is told before anything heavy loads
+    from chatgate.cli.storage import told  # noqa: PLC0415 - the same
     from chatgate.server.workers import WorkerError  # noqa: PLC0415 - the same
 
     def announce(default_model: str, host: str, port: int) -> None:
@@ -33,7 +34,12 @@ def serve(**arguments: object) -> None:
             click.echo(line)
 
     try:
-        gateway.serve(settings, announce)
+        with told():
+            gateway.serve(settings, announce, lambda: load(arguments))
+    except gateway.DataDirectoryError as error:
+        click.echo(f"chatgate: the data directory {settings.data} cannot be used: {error}", err=True)
+        click.echo("Name another one with --data or CHATGATE_DATA.", err=True)
+        sys.exit(EXIT_BAD_CONFIGURATION)
     except WorkerError as error:
         if reason := str(error):
             click.echo(f"chatgate: {reason}", err=True)
@@ -50,7 +56,7 @@ def banner(settings: Settings, default_model: str, host: str, port: int) -> Iter
     address = _reachable(host)
     root = f"http://{address}:{port}"
     route = settings.server.route
-    yield f"chatgate {__version__} · data {settings.data} · storage none (this version stores nothing)"
+    yield f"chatgate {__version__} · data {settings.data} · storage {_storage(settings)}"
     yield ""
     yield _line("Plain API", f"{root}/{route}")
     yield _line("OpenAI", f"{root}/v1")
@@ -65,14 +71,21 @@ def banner(settings: Settings, default_model: str, host: str, port: int) -> Iter
         yield _line("Workers", f"{settings.server.workers} processes share the port")
     yield _line("Open to", _open_to(settings, host))
     yield _line("Keys", _keys(settings))
-    rules = ", ".join(f"{rule.amount} per {rule.per}" for rule in settings.limits)
-    yield _line("Limits", f"{rules}, for each address" if rules else "none")
+    yield _line("Limits", ", ".join(map(str, settings.limits)) or "none")
     yield from (_line("WARNING", warning) for warning in (*settings.warnings, *_warnings(settings, host)))
     yield ""
     if settings.access.anonymous and not settings.access.allow:
         yield _line("Try it", f"""curl {root}/{route} -d '{{"user_content":"Hello","model":"demo/echo"}}'""")
     yield _line("", f"chatgate chat --url {root}/v1 --model demo/story")
     yield ""
+
+
+def _storage(settings: Settings) -> str:
+    """Return which database keeps keys and ledger, without its password."""
+    url = settings.database_url
+    if url is None or url.startswith("sqlite"):
+        return "SQLite"
+    return f"PostgreSQL at {url.rpartition('@')[2].partition('?')[0]}"
 
 
 def _line(label: str, text: str) -> str:
