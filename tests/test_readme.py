@@ -46,7 +46,7 @@ LANGUAGES = {
 }
 ADDRESS = "http://127.0.0.1:5000"
 SECONDS = 30
-NO_SETTINGS = {"POSIX", "HOME", "XDG_DATA_HOME", "CHATGATE_DATABASE_URL", "CHATGATE_REDIS_URL"}
+NO_SETTINGS = {"POSIX", "HOME", "XDG_DATA_HOME", "CHATGATE_REDIS_URL"}
 """Names in the sources of the settings that an operator does not set, or cannot yet."""
 
 TEXT_KEYS = "user_content|content|response|current_response|delta"

@@ -13,7 +13,7 @@ import chatgate
 from chatgate.admission.limits import Rule, Standing
 from chatgate.i18n import LANGUAGES, Catalogues
 from chatgate.pipeline import Dialect
-from chatgate.protocols.openai_chat import OpenAIDialect
+from chatgate.protocols.openai_dialect import OpenAIDialect
 from chatgate.protocols.plain import PlainDialect
 from chatgate.refusals import Refusals, limit_reached
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Overloaded, Phrase, UpstreamError

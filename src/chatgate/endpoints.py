@@ -28,6 +28,7 @@ from chatgate.vocabulary.exchange import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from chatgate.admitting import Admitting
     from chatgate.i18n import Catalogues
     from chatgate.listing import Listing
     from chatgate.pipeline import Observer, Pipeline
@@ -179,6 +180,7 @@ class Gateway:
         self,
         *,
         table: Table,
+        admitting: Admitting,
         pipeline: Pipeline,
         refusals: Refusals,
         listing: Listing,
@@ -188,6 +190,7 @@ class Gateway:
     ) -> None:
         """Take the parts; `clock` is monotonic, in seconds."""
         self._table = table
+        self._admitting = admitting
         self._pipeline = pipeline
         self._refusals = refusals
         self._listing = listing
@@ -198,19 +201,20 @@ class Gateway:
 
     def arrive(self, envelope: Envelope) -> Identified | Reply:
         """Judge a request by its head: who it is and what it is for, or the answer that it gets at once."""
-        address = self._pipeline.locate(envelope)
-        endpoint = Endpoint(Operation.UNKNOWN, self._table.surface_of(envelope.path))
+        address = self._admitting.locate(envelope)
+        endpoint: Endpoint | None = None
         error = None
         try:
             endpoint = self._table.find(envelope.method, envelope.path)
             if endpoint.operation in _OPEN_TO_ALL:
                 return self._with_ids(self._answer_anyone(endpoint.operation), envelope)
-            identified = self._pipeline.identify(envelope, endpoint, address)
+            identified = self._admitting.identify(envelope, endpoint, address)
             if endpoint.operation in _SERVED:
                 return identified
             reply = self._with_ids(self._answer_at_once(identified), envelope, address.counted_as)
         except GateError as refused:
             error = refused
+            endpoint = endpoint or Endpoint(Operation.UNKNOWN, self._table.surface_of(envelope.path))
             reply = self._refusal(endpoint.surface, error, envelope, address.counted_as)
         self._note(envelope, endpoint, address.text, reply.status, error)
         return reply
@@ -232,6 +236,8 @@ class Gateway:
         envelope, endpoint, caller = identified.envelope, identified.endpoint, identified.caller
         error: GateError | None = None
         try:
+            identified = await self._admitting.know(identified)
+            caller = identified.caller
             reply = self._with_ids(await self._list_models(identified), envelope, caller.counted_as)
         except GateError as refused:
             error = refused
@@ -263,17 +269,21 @@ class Gateway:
 
     async def _list_models(self, identified: Identified) -> Reply:
         caller, wanted = identified.caller, identified.endpoint.parameter
-        take = functools.partial(self._pipeline.take, caller.counted_as)
+        take = functools.partial(self._admitting.take, caller)
         if identified.endpoint.operation is Operation.MODEL:
+            if not self._admitting.may_ask(caller, wanted):
+                raise CallerError(Kind.PERMISSION_DENIED, "key_model_not_allowed", parameters={"model": wanted[:100]})
             return Reply(_OK, JSON_TYPE, openai_models.encode_entry(await self._listing.one(wanted, caller.key, take)))
-        return Reply(_OK, JSON_TYPE, openai_models.encode_list(await self._listing.all(caller.key, take)))
+        entries = await self._listing.all(caller.key, take)
+        allowed = tuple(entry for entry in entries if self._admitting.may_ask(caller, entry["id"]))
+        return Reply(_OK, JSON_TYPE, openai_models.encode_list(allowed))
 
     def _with_ids(self, reply: Reply, envelope: Envelope, counted_as: int | None = None) -> Reply:
-        standing = b"" if counted_as is None else self._pipeline.standing_of(counted_as)
+        standing = b"" if counted_as is None else self._admitting.standing_of(None, counted_as)
         return Reply(reply.status, self._refusals.ids_of(envelope) + standing + reply.headers, reply.body)
 
     def _refusal(self, surface: Surface, error: GateError, envelope: Envelope, counted_as: int | None = None) -> Reply:
-        more = b"" if counted_as is None else self._pipeline.standing_of(counted_as)
+        more = b"" if counted_as is None else self._admitting.standing_of(None, counted_as)
         if error.kind is Kind.METHOD_NOT_ALLOWED:
             more += b"allow: %b\r\n" % str(error.parameters["allowed"]).encode()
         return self._refusals.reply(surface, error, self._refusals.language_of(envelope.headers), envelope, more)
@@ -287,15 +297,13 @@ class Gateway:
             operation=endpoint.operation,
             surface=endpoint.surface,
             address=address,
-            asked_model="",
+            model="",
             upstream="",
             status=status,
             outcome=Outcome.COMPLETED if error is None else Outcome.REFUSED,
             code="" if error is None else error.kind,
             stream=False,
-            duration_seconds=self._clock() - envelope.arrived_at,
-            first_token_seconds=None,
-            usage=None,
+            duration_ms=round((self._clock() - envelope.arrived_at) * 1000, 3),
         )
         for observer in self._observers:
             observer.call(settled)

@@ -1,94 +1,64 @@
 """The story of a model call, stage by stage. The first file to read.
 
     arrive     server, endpoints      -                          Envelope
-    identify   admission              who is it, from where?     Identified
+    identify   admitting              who is it, from where?     Identified
     decode     protocols              what do they want?         Decoded
-    admit      routing, admission     may they, now?             Admitted
-    route      routing                which target?              Routed
-    call       providers, transport   send                       Answered
+    admit      admitting              may they, now?             Admitted
+    call       attempts               which target? send         an answer, or its beginning
     deliver    protocols              in the caller's format     bytes
-    settle     telemetry              how did it end?            Settled
+    settle     accounting, telemetry  what did it cost?          Settled
 
-`identify` sees the head only, before the body is read. Everything after it runs in one task per call; when the caller
-leaves, that task is cancelled, wherever it waits, and the upstream's connection is closed on the way out. A refused
-call takes nothing from any limit.
+`identify` sees the head only, before the body is read. Everything after it is one coroutine per call; when the caller
+leaves, it is cancelled, wherever it waits, and the upstream's connection is closed on the way out, unless the operator
+wants to know what the answer would have cost. A refused call takes nothing from any limit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import string
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
 from msgspec import Struct
 
-from chatgate.admission.keys import check_key, key_of_head
-from chatgate.admission.limits import ratelimit_headers
-from chatgate.protocols import openai_chat, openai_errors, sse
-from chatgate.providers import failures
-from chatgate.refusals import JSON_TYPE, Refusals, limit_reached
-from chatgate.vocabulary.chat import Usage
-from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Overloaded, UpstreamError
-from chatgate.vocabulary.exchange import (
-    Admitted,
-    Answered,
-    Decoded,
-    Identified,
-    Operation,
-    Outcome,
-    Reply,
-    Routed,
-    Settled,
-    Surface,
-)
-from chatgate.vocabulary.identity import Caller, KeyKind
+from chatgate.admission.limits import NOTHING, Bound
+from chatgate.attempts.stream import Stream
+from chatgate.protocols import sse
+from chatgate.refusals import JSON_TYPE, Refusals
+from chatgate.vocabulary.errors import GateError, InternalError, Kind, Overloaded, UpstreamError
+from chatgate.vocabulary.exchange import Decoded, Identified, Outcome, Reply, Settled, Surface
+from chatgate.vocabulary.money import format_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from chatgate.admission.addresses import Address, Addresses
-    from chatgate.admission.keys import Door
-    from chatgate.admission.limits import Limits, Standing
-    from chatgate.providers.requests import Requests
-    from chatgate.routing import Routing
-    from chatgate.telemetry import Redaction
-    from chatgate.vocabulary.chat import Asked
-    from chatgate.vocabulary.exchange import CallerPort, Endpoint, Envelope, Sender
-    from chatgate.vocabulary.upstreams import Target
-
-MAX_ANSWER_BYTES = 32 << 20
-"""The longest whole answer that is taken from an upstream."""
-
-MAX_ERROR_BYTES = 64 << 10
-"""As much of a provider's error body is read."""
+    from chatgate.admitting import Admitting
+    from chatgate.attempts.attempt import Attempt
+    from chatgate.attempts.calling import Calling
+    from chatgate.attempts.leaving import Leaving
+    from chatgate.attempts.stages import Admitted
+    from chatgate.protocols.openai_stream import Relay
+    from chatgate.routing.plan import Plan
+    from chatgate.vocabulary.chat import Asked, Usage
+    from chatgate.vocabulary.exchange import CallerPort
 
 DRAINING = "draining"
 """The message with which the server cancels a call that has outlived the grace of a shutdown."""
 
 _LOG = logging.getLogger(__name__)
 _EVENTS_TYPE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+_POINTLESS = b"x-should-retry: false\r\n"
 _OK = 200
 _CLIENT_CLOSED_REQUEST = 499
 
 
 # A look at an Enum's member costs more than one at a name of the module.
-_PLAIN, _OPENAI, _CHAT = Surface.PLAIN, Surface.OPENAI, Operation.CHAT
-_NO_KEY, _PROVIDER_KEY = KeyKind.NONE, KeyKind.PROVIDER
+_PLAIN = Surface.PLAIN
+_PRODUCTIVE = frozenset({Outcome.COMPLETED, Outcome.CLIENT_LEFT})
 _COMPLETED, _REFUSED, _UPSTREAM_FAILED = Outcome.COMPLETED, Outcome.REFUSED, Outcome.UPSTREAM_FAILED
-
-
-class Relay(Protocol):
-    """Turns an upstream's stream into the caller's."""
-
-    done: bool
-    error: UpstreamError | None
-    usage: Usage | None
-
-    def feed(self, data: bytes) -> bytes:
-        """Return what can be sent now."""
-
-    def end(self) -> bytes:
-        """Return what is still to be sent at the upstream's regular end."""
 
 
 class Dialect(Protocol):
@@ -117,18 +87,20 @@ class Observer(Protocol):
         """Take note of the end of a call."""
 
 
-class _Progress(Struct, gc=False):
-    """What is known of a call so far; becomes `Settled` at its end, whatever that is."""
+class _Call(Struct, gc=False):
+    """One call on its way: who asks, what is known of it so far, and what is open for it."""
 
-    outcome: Outcome = _REFUSED
-    asked_model: str = ""
-    upstream: str = ""
-    secret: str = ""
-    status: int = 0
-    code: str = ""
-    stream: bool = False
-    first_token_at: float | None = None
+    identified: Identified
+    port: CallerPort
+    settled: Settled
+    body_bytes: int
+    admitted: Admitted | None = None
+    plan: Plan | None = None
+    stream: Stream | None = None
+    attempt: Attempt | None = None
     usage: Usage | None = None
+    got_bytes: int = 0
+    is_settled: bool = False
 
 
 class Pipeline:
@@ -139,92 +111,77 @@ class Pipeline:
         *,
         dialects: Mapping[Surface, Dialect],
         refusals: Refusals,
-        addresses: Addresses,
-        door: Door,
-        limits: Limits,
-        routing: Routing,
-        requests: Mapping[str, Requests],
-        senders: Mapping[str, Sender],
-        redaction: Redaction,
+        admitting: Admitting,
+        calling: Calling,
+        leaving: Leaving,
+        streams: set[Stream],
         observers: tuple[Observer, ...],
         clock: Callable[[], float],
-        wall_clock: Callable[[], float],
+        is_durable: bool,
     ) -> None:
-        """Take the parts. `requests` and `senders` go by the upstream's name; `clock` is monotonic, in seconds."""
+        """Take the parts; `streams` is where those under way are found by whoever looks after silent ones."""
         self._dialects = dialects
         self._refusals = refusals
-        self._addresses = addresses
-        self._door = door
-        self._limits = limits
-        self._routing = routing
-        self._requests = requests
-        self._senders = senders
-        self._redaction = redaction
+        self._admitting = admitting
+        self._calling = calling
+        self._leaving = leaving
         self._observers = observers
         self._clock = clock
-        self._wall_clock = wall_clock
-
-    def locate(self, envelope: Envelope) -> Address:
-        """Tell where a call comes from."""
-        return self._addresses.caller_address(envelope.peer, envelope.headers.get(b"x-forwarded-for"))
-
-    def standing_of(self, counted_as: int) -> bytes:
-        """Return the header lines that tell where a caller stands with the limits."""
-        return ratelimit_headers(self._limits.standing(counted_as))
-
-    def take(self, counted_as: int) -> Standing:
-        """Take a call from every limit of a caller, or raise `CallerError` when one stands in the way."""
-        standing = self._limits.admit(counted_as)
-        if not standing.admitted:
-            raise limit_reached(standing)
-        return standing
-
-    def identify(self, envelope: Envelope, endpoint: Endpoint, address: Address) -> Identified:
-        """Tell from the head alone who calls, and let them in.
-
-        Raises `CallerError` when the address may not enter, or the key opens nothing.
-        """
-        if not address.may_enter:
-            raise CallerError(Kind.PERMISSION_DENIED, "address_not_allowed", parameters={"address": address.text})
-        key = key_of_head(envelope.headers, envelope.query)
-        # The pages and documents are for everyone who may come in, and the plain API may bring its key in the body.
-        if endpoint.surface is _OPENAI or (key.kind is not _NO_KEY and endpoint.operation is _CHAT):
-            self._door.check(key)
-        caller = Caller(address.text, address.counted_as, key)
-        return Identified(envelope, endpoint, caller, self._refusals.language_of(envelope.headers))
+        self._streams = streams
+        self._is_durable = is_durable
 
     async def answer(self, identified: Identified, body: bytes, port: CallerPort) -> None:
         """Carry a call from its body to its end. Never raises, except `CancelledError` when the caller left."""
-        progress = _Progress()
+        envelope, endpoint = identified.envelope, identified.endpoint
+        settled = Settled(
+            envelope.request_id,
+            endpoint.operation,
+            endpoint.surface,
+            identified.caller.address,
+            "",
+            "",
+            0,
+            _REFUSED,
+            "",
+            False,  # noqa: FBT003 - in the order of the log's line
+            0.0,
+        )
+        call = _Call(identified, port, settled, len(body))
         try:
             decoded = self._decode(identified, body)
-            progress.asked_model = decoded.asked.chat.asked_model
-            progress.stream = decoded.asked.chat.stream
-            routed = self._route(self._admit(decoded))
-            progress.outcome = _UPSTREAM_FAILED
-            progress.upstream = routed.target.upstream.name
-            progress.secret = routed.secret
-            answered = await self._call(routed)
-            try:
-                await self._check(answered)
-                await self._deliver(answered, port, progress)
-            finally:
-                answered.answer.close()
+            if decoded.caller.is_unknown:
+                decoded = await self._admitting.know_decoded(decoded)
+                call.identified = decoded.identified
+            chat = decoded.asked.chat
+            settled.model = chat.asked_model
+            settled.stream = chat.stream
+            if decoded.caller.record is not None:
+                settled.key = decoded.caller.record.id
+            admitted = call.admitted = self._admitting.admit(decoded, len(body))
+            plan = call.plan = self._plan(admitted)
+            settled.outcome = _UPSTREAM_FAILED
+            if chat.stream:
+                await self._stream(call, admitted, plan)
+            else:
+                await self._whole(call, admitted, plan)
         except asyncio.CancelledError as cancelled:
             if cancelled.args[:1] == (DRAINING,):
-                progress.outcome = _REFUSED  # By us: it is not the provider's doing.
-                self._fail(identified, Overloaded(DRAINING), port, progress)
+                settled.outcome = _REFUSED  # By us: it is not the provider's doing.
+                self._fail(call, Overloaded(DRAINING))
             else:
-                progress.outcome, progress.status = Outcome.CLIENT_LEFT, _CLIENT_CLOSED_REQUEST
+                settled.outcome, settled.status = Outcome.CLIENT_LEFT, _CLIENT_CLOSED_REQUEST
+                if self._read_on(call):
+                    return
                 raise
         except GateError as error:
-            self._fail(identified, error, port, progress)
+            self._fail(call, error)
         except Exception:  # noqa: BLE001 - the boundary: a fault of ours ends one call, and is logged
             _LOG.exception("A call failed by a fault of ours: %s", identified.envelope.request_id)
-            progress.outcome = _REFUSED
-            self._fail(identified, InternalError(), port, progress)
+            settled.outcome = _REFUSED
+            self._fail(call, InternalError())
         finally:
-            self._settle(identified, progress)
+            if not call.is_settled:
+                self._settle(call)
 
     def _decode(self, identified: Identified, body: bytes) -> Decoded:
         """Read the body, and the key in it."""
@@ -232,151 +189,172 @@ class Pipeline:
         asked = self._dialects[identified.endpoint.surface].decode(body, content_type)
         caller = identified.caller
         if identified.endpoint.surface is _PLAIN:
-            key = check_key(asked.api_key)
-            if key.kind is not _NO_KEY and caller.key.kind is not _NO_KEY and key != caller.key:
-                parameters = {"first": "Authorization", "second": "api_key"}
-                raise CallerError(Kind.INVALID_VALUE, "conflicting_fields", param="api_key", parameters=parameters)
-            if caller.key.kind is _NO_KEY:
-                self._door.check(key)
-                caller = Caller(caller.address, caller.counted_as, key)
+            caller = self._admitting.with_key_of_body(caller, asked.api_key)
         return Decoded(identified, caller, asked)
 
-    def _admit(self, decoded: Decoded) -> Admitted:
-        """Ask every guard; the limits come last, so that a refusal by another takes nothing from them."""
-        targets = self._routing.targets(decoded.asked.chat.asked_model)
-        self._secret(targets[0], decoded)
-        return Admitted(decoded, targets, ratelimit_headers(self.take(decoded.caller.counted_as)))
-
-    def _route(self, admitted: Admitted) -> Routed:
-        """Choose the target: the first one, until there are several to choose from."""
-        target = admitted.targets[0]
-        return Routed(admitted, target, self._secret(target, admitted.decoded))
-
-    def _secret(self, target: Target, decoded: Decoded) -> str:
-        """Return the key to show upstream: the caller's own only at the default upstream, else the operator's."""
-        upstream, key = target.upstream, decoded.caller.key
-        if upstream.is_default and key.kind is _PROVIDER_KEY:
-            return key.secret
-        if upstream.key_needed and not upstream.api_key:
-            raise self._refusals.missing_key(decoded.identified.endpoint.surface)
-        return upstream.api_key
-
-    async def _call(self, routed: Routed) -> Answered:
-        """Send the call; returns when the head of the answer is there."""
-        decoded = routed.admitted.decoded
-        upstream = routed.target.upstream
-        body = openai_chat.encode_request(decoded.asked.chat, routed.target)
-        request = self._requests[upstream.name].chat(body, routed.secret)
-        return Answered(routed, await self._senders[upstream.name].send(request))
-
-    async def _check(self, answered: Answered) -> None:
-        """Raise what the head of the answer says, unless it says success."""
-        answer = answered.answer
-        if answer.status != _OK:
-            raise await self._failure_of(answered)
-        content_type = answer.headers.get(b"content-type", b"").lower()
-        if content_type.find(b"html") >= 0:
-            raise UpstreamError("upstream_bad_answer")
-        if answered.routed.admitted.decoded.asked.chat.stream and content_type.startswith(b"application/json"):
-            openai_chat.check_answer(await answer.read(MAX_ANSWER_BYTES))  # It may say what is wrong.
-            raise UpstreamError("upstream_bad_answer")
-
-    async def _failure_of(self, answered: Answered) -> GateError:
-        """Turn a provider's refusal into what the caller is told, without anything secret in it."""
-        answer, routed = answered.answer, answered.routed
+    def _plan(self, admitted: Admitted) -> Plan:
+        """Choose the first target. Raises `Overloaded` when there is none; then the call has taken nothing."""
         try:
-            said = openai_errors.read_error(await answer.read(MAX_ERROR_BYTES))
-        except UpstreamError:
-            said = openai_errors.ProviderError()
-        decoded = routed.admitted.decoded
-        secret = routed.secret
-        message, code, param = (
-            self._redaction.text(text, secret) if text else None for text in (said.message, said.code, said.param)
-        )
-        return failures.failure_of(
-            answer.status,
-            message=message,
-            code=code,
-            param=param,
-            retry_after_seconds=failures.retry_after(answer.headers, self._wall_clock),
-            model=routed.target.sent_model or decoded.asked.chat.asked_model,
-            own_key=secret != routed.target.upstream.api_key,
-        )
+            return self._calling.plan(admitted)
+        except GateError:
+            self._admitting.release(admitted)
+            raise
 
-    async def _deliver(self, answered: Answered, port: CallerPort, progress: _Progress) -> None:
-        """Hand the answer to the caller in their format: whole, or as it comes."""
-        admitted = answered.routed.admitted
-        asked = admitted.decoded.asked
-        envelope = admitted.decoded.identified.envelope
-        dialect = self._dialects[admitted.decoded.identified.endpoint.surface]
-        headers = self._refusals.ids_of(envelope) + admitted.headers
-        if not asked.chat.stream:
-            body = await answered.answer.read(MAX_ANSWER_BYTES)
-            body, progress.usage = dialect.encode_whole(asked, body)
-            progress.outcome, progress.status = _COMPLETED, _OK
-            port.reply(Reply(_OK, headers + JSON_TYPE, body))
-            return
-        relay = dialect.relay(asked)
+    async def _whole(self, call: _Call, admitted: Admitted, plan: Plan) -> None:
+        """Get a whole answer and hand it over."""
+        dialect = self._dialects[call.identified.endpoint.surface]
+        if self._leaving.drains:
+            attempt = await self._shielded(call, admitted, dialect, plan)
+        else:
+            attempt = await self._calling.whole(admitted, dialect, plan)
+        call.settled.outcome, call.settled.status = _COMPLETED, _OK
+        call.attempt, call.usage, call.got_bytes = attempt, attempt.usage, len(attempt.body)
+        waiting = self._write_down(call)
+        if waiting is not None:
+            await waiting
+        call.port.reply(Reply(_OK, self._headers_of(admitted, plan) + JSON_TYPE, attempt.body))
 
-        def pass_on(out: bytes) -> None:
-            if out:
-                if progress.first_token_at is None:
-                    progress.first_token_at = self._clock()
-                    progress.status = _OK
-                    port.start_stream(_OK, headers + _EVENTS_TYPE)
-                port.send(out)
-
-        def take(data: bytes) -> bool:
-            pass_on(relay.feed(data))
-            return not (relay.done or relay.error is not None or port.is_congested)
-
+    async def _shielded(self, call: _Call, admitted: Admitted, dialect: Dialect, plan: Plan) -> Attempt:
+        """Get a whole answer in a task of its own, which may outlive the caller's patience."""
+        task = asyncio.ensure_future(self._calling.whole(admitted, dialect, plan))
         try:
-            while not relay.done:
-                if await answered.answer.forward(take):
-                    pass_on(relay.end())
-                if relay.error is not None:
-                    raise relay.error
-                await port.drained()
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+
+            async def read_on() -> None:
+                try:
+                    attempt = await task
+                finally:
+                    task.cancel()
+                call.attempt, call.usage, call.got_bytes = attempt, attempt.usage, len(attempt.body)
+
+            if task.done() or not self._leaving.take(read_on, lambda: self._settle(call)):
+                task.cancel()
+            else:
+                call.is_settled = True
+            raise
+
+    async def _stream(self, call: _Call, admitted: Admitted, plan: Plan) -> None:
+        """Have a stream carried to the caller."""
+        dialect = self._dialects[call.identified.endpoint.surface]
+
+        def head_of(answering: Plan | None) -> bytes:
+            return self._headers_of(admitted, answering) + _EVENTS_TYPE
+
+        def settle() -> Awaitable[None] | None:
+            call.settled.outcome, call.settled.status = _COMPLETED, _OK
+            return self._write_down(call)
+
+        stream = call.stream = Stream(self._calling, admitted, dialect, plan, call.port, head_of, settle, self._clock)
+        self._streams.add(stream)
+        try:
+            await stream.carry()
         finally:
-            progress.usage = relay.usage
-        progress.outcome = _COMPLETED
-        port.finish()
-        answered.answer.release()
+            self._streams.discard(stream)
+            if stream.is_started:
+                call.settled.status = _OK
 
-    def _fail(self, identified: Identified, error: GateError, port: CallerPort, progress: _Progress) -> None:
+    def _read_on(self, call: _Call) -> bool:
+        """Read a stream to its end whose caller has left, if that is wanted; False when it ends here and now."""
+        stream = call.stream
+        if stream is None or stream.attempt is None:
+            return call.is_settled
+
+        def settle() -> None:
+            stream.close()
+            self._settle(call)
+
+        if self._leaving.take(stream.drain, settle):
+            call.is_settled = True
+            return True
+        return False
+
+    def _headers_of(self, admitted: Admitted, plan: Plan | None) -> bytes:
+        """Return the header lines of an answer; without a plan it is not known yet who answers."""
+        headers = self._refusals.ids_of(admitted.decoded.identified.envelope) + admitted.headers
+        if plan is None:
+            return headers
+        model = plan.candidate.target.sent_model or admitted.decoded.asked.chat.asked_model
+        return b"%b%bx-chatgate-attempts: %d\r\n" % (headers, _model_line(model), plan.attempts)
+
+    def _fail(self, call: _Call, error: GateError) -> None:
         """Tell the caller: by an answer of its own, or, once a stream has begun, by the event that ends it."""
+        identified, stream, port = call.identified, call.stream, call.port
         envelope, surface = identified.envelope, identified.endpoint.surface
-        if error.provider_message:
-            error.provider_message = self._redaction.text(error.provider_message, progress.secret)
-        progress.code = error.kind
-        if progress.first_token_at is not None:
+        call.settled.code = error.kind
+        self._write_down(call)
+        if stream is not None and stream.is_started:
             port.send(sse.event(self._refusals.body(surface, error, identified.language, envelope.request_id)))
             port.finish()
             return
-        standing = self.standing_of(identified.caller.counted_as)
-        reply = self._refusals.reply(surface, error, identified.language, envelope, standing)
-        progress.status = reply.status
+        more = self._admitting.standing_of(identified.caller, identified.caller.counted_as)
+        plan = call.plan
+        if plan is not None:
+            more += b"x-chatgate-attempts: %d\r\n" % plan.attempts
+            if isinstance(error, UpstreamError) and (plan.attempts > 1 or plan.budget_spent):
+                more += _POINTLESS  # What could be tried was tried here.
+        reply = self._refusals.reply(surface, error, identified.language, envelope, more)
+        call.settled.status = reply.status
         port.reply(reply)
 
-    def _settle(self, identified: Identified, progress: _Progress) -> None:
-        """Tell the observers how the call ended."""
-        envelope = identified.envelope
-        now = self._clock()
-        first = progress.first_token_at
-        settled = Settled(
-            request_id=envelope.request_id,
-            operation=identified.endpoint.operation,
-            surface=identified.endpoint.surface,
-            address=identified.caller.address,
-            asked_model=progress.asked_model,
-            upstream=progress.upstream,
-            status=progress.status,
-            outcome=progress.outcome,
-            code=progress.code,
-            stream=progress.stream,
-            duration_seconds=now - envelope.arrived_at,
-            first_token_seconds=None if first is None else first - envelope.arrived_at,
-            usage=progress.usage,
+    def _write_down(self, call: _Call) -> Awaitable[None] | None:
+        """Tell the book and the limits how the call ended, before its caller learns of it; a second time is nothing.
+
+        What is returned has to be waited for where records must outlive the power.
+        """
+        admitted, settled, stream = call.admitted, call.settled, call.stream
+        if admitted is None or admitted.entry.is_settled:
+            return None
+        if stream is not None:
+            call.usage = stream.usage
+            if call.usage is None:
+                call.got_bytes = stream.got_bytes
+        usage, entry = call.usage, admitted.entry
+        attempt = stream.attempt if stream is not None else call.attempt
+        charged = entry.settle(
+            settled.outcome,
+            settled.status,
+            settled.code,
+            attempt=attempt.serial if attempt is not None else 0,
+            usage_is_final=settled.outcome is _COMPLETED,
+            usage=usage.raw if usage is not None else None,
+            sent_bytes=call.body_bytes,
+            got_bytes=call.got_bytes,
+            first_token_at=stream.first_token_at if stream is not None else None,
         )
+        if usage is not None:
+            settled.input_tokens, settled.output_tokens = usage.input_tokens, usage.output_tokens
+        if charged:
+            settled.cost_usd = format_usd(charged)
+        tickets = [each.ticket for each in (admitted, attempt) if each is not None and each.ticket is not None]
+        if tickets:
+            tokens, used = entry.tokens, NOTHING
+            if settled.outcome in _PRODUCTIVE:
+                used = admitted.bound if tokens is None else Bound(tokens.input_tokens, tokens.output_tokens, charged)
+            for ticket in tickets:
+                self._admitting.settle(ticket, used)
+        return entry.synced() if self._is_durable else None
+
+    def _settle(self, call: _Call) -> None:
+        """Tell the observers how the call ended."""
+        settled, plan, stream = call.settled, call.plan, call.stream
+        arrived_at = call.identified.envelope.arrived_at
+        self._write_down(call)
+        if plan is not None:
+            candidate = plan.candidate
+            settled.attempts = plan.attempts
+            settled.target = candidate.name
+            settled.upstream = candidate.upstream.name
+        if stream is not None:
+            stream.close()
+            if stream.first_token_at is not None:
+                settled.first_token_ms = round((stream.first_token_at - arrived_at) * 1000, 3)
+        settled.duration_ms = round((self._clock() - arrived_at) * 1000, 3)
         for observer in self._observers:
             observer.call(settled)
+
+
+@lru_cache(maxsize=1024)
+def _model_line(model: str) -> bytes:
+    """Return the line that names the model; what a header cannot carry is percent-encoded."""
+    return b"x-chatgate-model: %b\r\n" % quote(model, safe=string.punctuation + " ").encode()

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from chatgate.admission.limits import retry_headers
-from chatgate.i18n import language_of_header
+from chatgate.i18n import language_of_header, language_of_locale
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, Phrase
 from chatgate.vocabulary.exchange import Envelope, Reply, Surface
 
@@ -45,10 +45,14 @@ class Refusals:
         self._language = language
         self._keys_url = keys_url
 
-    def language_of(self, headers: Mapping[bytes, bytes]) -> str:
-        """Return the language to speak: the caller's wish when it is one of ours, else the server's."""
+    def language_of(self, headers: Mapping[bytes, bytes], usual: str | None = None) -> str:
+        """Return the language to speak: the caller's wish when it is one of ours, else `usual`, else the server's.
+
+        `usual` is a locale's name, None when there is none.
+        """
         wish = headers.get(b"accept-language")
-        return (language_of_header(wish) if wish is not None else None) or self._language
+        wished = language_of_header(wish) if wish is not None else None
+        return wished or (language_of_locale(usual) if usual else None) or self._language
 
     def missing_key(self, surface: Surface) -> CallerError:
         """Return the refusal of a call that needs a key and brings none."""
@@ -75,7 +79,7 @@ class Refusals:
         headers = self.ids_of(envelope) + more_headers + JSON_TYPE
         if error.retry_after_seconds is not None:
             headers += retry_headers(error.retry_after_seconds)
-        elif error.kind is Kind.INSUFFICIENT_QUOTA:
+        elif error.kind is Kind.INSUFFICIENT_QUOTA or error.reason == "call_exceeds_limit":
             headers += _POINTLESS
         if status == 401:  # noqa: PLR2004 - RFC 9110 section 11.6.1 wants the challenge with it
             headers += _AUTHENTICATE
@@ -93,7 +97,9 @@ class Refusals:
 
 def limit_reached(standing: Standing) -> CallerError:
     """Return the refusal of a call that a limit stands against."""
-    rules = tuple(Phrase(f"limit_per_{rule.per}", {"amount": rule.amount}) for rule in standing.reached)
+    rules = tuple(rule.phrase for rule in standing.reached)
+    if not standing.fits:
+        return CallerError(Kind.RATE_LIMIT_EXCEEDED, "call_exceeds_limit", parameters={"limits": rules})
     return CallerError(
         Kind.RATE_LIMIT_EXCEEDED,
         "rate_limit_exceeded",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from fakes import http_client
 
@@ -46,6 +48,31 @@ class Gateway:
     def output(self) -> str:
         """Return everything it printed so far, on either stream."""
         return "".join((self.directory / name).read_text(errors="replace") for name in ("stdout", "stderr"))
+
+    async def logged(self, event: str, at_least: int = 1, **facts: Any) -> list[dict[str, Any]]:
+        """Return the lines of its log that say this, as soon as there are so many: they are written in batches."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while True:
+            lines = [
+                json.loads(line) for line in self.output().splitlines() if line.startswith("{") and line[-1] == "}"
+            ]
+            found = [line for line in lines if facts.items() <= line.items() and line["event"] == event]
+            if len(found) >= at_least:
+                return found
+            assert time.monotonic() < deadline, f"{len(found)} of {at_least} lines: {self.output()}"
+            await asyncio.sleep(0.05)
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples of one name that have these labels."""
+        found = 0.0
+        text = (await http_client.request(self.port, "GET", "/metrics")).body.decode()
+        for line in text.splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample.partition("{")[0] == name and all(
+                f'{label}="{each}"' in sample for label, each in labels.items()
+            ):
+                found += float(value)
+        return found
 
     def files(self) -> dict[str, bytes]:
         """Return every file that it wrote, by its name: its output and its data."""

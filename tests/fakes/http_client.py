@@ -220,7 +220,7 @@ def request_bytes(method: str, path: str, headers: Headers, body: bytes) -> byte
 def events_of(body: bytes) -> list[bytes]:
     """Return the data of each complete event of a stream, comments left out."""
     found = []
-    for block in body.replace(b"\r\n", b"\n").split(b"\n\n"):
+    for block in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
         lines = [
             line.removeprefix(b"data:").removeprefix(b" ") for line in block.split(b"\n") if line.startswith(b"data:")
         ]

@@ -24,7 +24,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def completion(text: str, model: str = "gpt-fake-small", **more: Any) -> dict[str, Any]:
-    """Return a whole chat completion; the usage counts words."""
+    """Return a whole chat completion; the usage counts words, and what is given here wins over the usual fields."""
     usage = {"prompt_tokens": 7, "completion_tokens": len(text.split()), "total_tokens": 7 + len(text.split())}
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", "logprobs": None}
     return {
@@ -65,6 +65,59 @@ def text_events(text: str, *, usage: bool = False) -> list[bytes]:
         counted = {"prompt_tokens": 7, "completion_tokens": len(words), "total_tokens": 7 + len(words)}
         chunks.append(chunk(None, usage=counted))
     return [event(each) for each in chunks]
+
+
+def told(text: str, *, by: str = "", characters: int = 0, usage: bool = False) -> list[bytes]:
+    """Return the events of a text as one of several providers streams it, `by` whom its names tell.
+
+    They come word by word, or in pieces of so many characters.
+    """
+    if characters:
+        pieces = [text[at : at + characters] for at in range(0, len(text), characters)]
+    else:
+        pieces = [word if number == 0 else " " + word for number, word in enumerate(text.split(" "))]
+    named: dict[str, Any] = {"id": f"chatcmpl-{by}", "created": 1_700_000_000 + sum(by.encode()), "model": f"gpt-{by}"}
+    chunks = [chunk({"role": "assistant", "content": ""}, **named)]
+    chunks += [chunk({"content": piece}, **named) for piece in pieces]
+    chunks.append(chunk({}, finish="stop", **named))
+    if usage:
+        counted = {"prompt_tokens": 7, "completion_tokens": len(pieces), "total_tokens": 7 + len(pieces)}
+        chunks.append(chunk(None, usage=counted, **named))
+    return [event(each) for each in chunks]
+
+
+def telling(text: str, *, by: str = "", characters: int = 0) -> Script:
+    """Answer with this text, whole or streamed as `told` says, with usage if asked."""
+
+    async def script(exchange: Exchange) -> None:
+        asked = exchange.call.json()
+        if asked.get("stream"):
+            usage = bool((asked.get("stream_options") or {}).get("include_usage"))
+            await stream(told(text, by=by, characters=characters, usage=usage))(exchange)
+        else:
+            await whole(completion(text, f"gpt-{by}", id=f"chatcmpl-{by}"))(exchange)
+
+    return script
+
+
+def either(whole_one: Script, streamed_one: Script) -> Script:
+    """Play one script for calls that want a whole answer, the other for those that want a stream."""
+
+    async def script(exchange: Exchange) -> None:
+        await (streamed_one if exchange.call.json().get("stream") else whole_one)(exchange)
+
+    return script
+
+
+def beginning(pieces: Sequence[bytes], tap: Tap, then: Script) -> Script:
+    """Stream the pieces, wait for the tap, and go on with another script."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + b"".join(map(framed, pieces)))
+        await tap.passed()
+        await then(exchange)
+
+    return script
 
 
 def error_body(message: str, code: str | None = None, kind: str = "invalid_request_error") -> dict[str, Any]:

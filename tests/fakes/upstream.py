@@ -234,7 +234,8 @@ class FakeUpstream:
         self.port = 0
         self._server: asyncio.Server | None = None
         self._next: deque[Script] = deque()
-        self._by_model: dict[str, Script] = {}
+        self._by_model: dict[str, deque[Script]] = {}
+        self._by_key: dict[str, Script] = {}
 
     @property
     def base_url(self) -> str:
@@ -272,24 +273,38 @@ class FakeUpstream:
         """Serve the next calls with these, whatever they ask."""
         self._next.extend(next_ones)
 
-    def on_model(self, model: str, script: Script) -> None:
-        """Serve every call for a model with this."""
-        self._by_model[model] = script
+    def on_model(self, model: str, *in_turn: Script) -> None:
+        """Serve the calls for a model with these in turn, and every further one with the last of them."""
+        self._by_model[model] = deque(in_turn)
+
+    def on_key(self, api_key: str, script: Script) -> None:
+        """Serve every call that shows a key with this."""
+        self._by_key[api_key] = script
+
+    def calls_of(self, model: str) -> list[Call]:
+        """Return the calls for a model, in the order of their arrival."""
+        return [call for call in self.calls if call.json().get("model") == model]
 
     def forget(self) -> None:
-        """Empty the log and drop scripts that nobody asked for; connections that are open stay open and known."""
+        """Empty the log and drop all scripts; connections that are open stay open and known."""
         self.calls.clear()
         self._next.clear()
+        self._by_model.clear()
+        self._by_key.clear()
         self.connections = [connection for connection in self.connections if connection.is_open]
 
     def script_for(self, call: Call) -> Script:
-        """Choose: the queue, then the model's, then the provider's own manners."""
-        if self.api_key and call.header("authorization") != f"Bearer {self.api_key}":
+        """Choose: the key's, the queue, then the model's, then the provider's own manners."""
+        shown = (call.header("authorization") or "").removeprefix("Bearer ")
+        if self.api_key and shown != self.api_key:
             return scripts.refuse_key
+        if shown in self._by_key:
+            return self._by_key[shown]
         if self._next:
             return self._next.popleft()
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-            return self._by_model[call.json()["model"]]
+            in_turn = self._by_model[call.json()["model"]]
+            return in_turn.popleft() if len(in_turn) > 1 else in_turn[0]
         return scripts.provider
 
     async def called(self, times: int = 1) -> Call:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 import pytest_asyncio
@@ -18,23 +19,24 @@ from fakes.upstream import Exchange, FakeUpstream, Tap
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHAT = "/v1/chat/completions"
-CONFIG = "[timeouts]\nfirst_token_seconds = 5\nidle_seconds = 1\ntotal_seconds = 30\n"
+CONFIG = "[timeouts]\nfirst_token_seconds = 5\nidle_seconds = 1\ntotal_seconds = 30\n[retry]\nmax_retries = 0\n"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(upstream_of_file: FakeUpstream, start_gateway: StartGateway) -> Gateway:
-    """Run a gateway that waits a second for the next word."""
+    """Run a gateway that waits a second for the next word, and asks nobody twice."""
     environment = {"OPENAI_BASE_URL": upstream_of_file.base_url, "API_KEY": "sk-test-server-0500", "ROUTE": "api"}
     return await start_gateway(environment, CONFIG)
 
 
 async def test_each_word_arrives_before_the_next_is_said(gateway: Gateway, upstream: FakeUpstream) -> None:
-    """Nothing is held back: a word is with the caller while the provider still thinks about the next."""
-    tap = Tap(1)
+    """Nothing is held back but the role before the first word: each is there while the provider thinks of the next."""
+    tap = Tap(2)
     events = scripts.text_events("one two three four")
     upstream.queue(scripts.stream(events, tap=tap))
     async with http.open_stream(gateway.port, CHAT, http.chat("Count", stream=True)) as stream:
-        for event in events:
+        await stream.until(events[0])
+        for event in events[1:]:
             await stream.until(event)
             assert stream.so_far.endswith(event)
             tap.let()
@@ -43,20 +45,21 @@ async def test_each_word_arrives_before_the_next_is_said(gateway: Gateway, upstr
 
 EVENTS = scripts.text_events("one two three")
 SAID = EVENTS[:3]
-MID_STREAM: list[tuple[str, Script, str]] = [
-    ("closed", scripts.stream(SAID, end=b"", close=False, then="close"), "upstream_error"),
-    ("reset", scripts.stream(SAID, end=b"", close=False, then="reset"), "upstream_error"),
-    ("ended early", scripts.stream(SAID, end=b""), "upstream_error"),
+MELTED = scripts.event(scripts.error_body("the GPU melted"))
+MID_STREAM: list[tuple[str, Callable[[Tap], Script], str]] = [
+    ("closed", lambda tap: scripts.stream(SAID, end=b"", close=False, then="close", tap=tap), "upstream_error"),
+    ("reset", lambda tap: scripts.stream(SAID, end=b"", close=False, then="reset", tap=tap), "upstream_error"),
+    ("ended early", lambda tap: scripts.stream(SAID, end=b"", tap=tap), "upstream_error"),
     (
         "closed inside an event",
-        scripts.stream([*SAID, EVENTS[3][:30]], end=b"", close=False, then="close"),
+        lambda tap: scripts.stream([*SAID, EVENTS[3][:30]], end=b"", close=False, then="close", tap=tap),
         "upstream_error",
     ),
-    ("fell silent", scripts.stream(SAID, end=b"", close=False, then="hang"), "upstream_timeout"),
-    ("an error event", scripts.stream([*SAID, scripts.event(scripts.error_body("the GPU melted"))]), "upstream_error"),
+    ("fell silent", lambda tap: scripts.stream(SAID, end=b"", close=False, then="hang", tap=tap), "upstream_timeout"),
+    ("an error event", lambda tap: scripts.stream([*SAID, MELTED], tap=tap), "upstream_error"),
     (
         "broken chunks",
-        scripts.raw(scripts.STREAM_HEAD + b"".join(map(scripts.framed, SAID)) + b"zz\r\n", then="hang"),
+        lambda _: scripts.raw(scripts.STREAM_HEAD + b"".join(map(scripts.framed, SAID)) + b"zz\r\n", then="hang"),
         "upstream_error",
     ),
 ]
@@ -64,12 +67,15 @@ MID_STREAM: list[tuple[str, Script, str]] = [
 
 @pytest.mark.parametrize(("script", "code"), [each[1:] for each in MID_STREAM], ids=[each[0] for each in MID_STREAM])
 async def test_a_stream_that_breaks_ends_with_an_error_and_no_end_mark(
-    gateway: Gateway, upstream: FakeUpstream, script: Script, code: str
+    gateway: Gateway, upstream: FakeUpstream, script: Callable[[Tap], Script], code: str
 ) -> None:
     """What was said stays said, then comes an error event, no `[DONE]`, and the provider is not asked again."""
-    upstream.queue(script)
+    tap = Tap(len(SAID))
+    upstream.queue(script(tap))
     async with http.open_stream(gateway.port, CHAT, http.chat("Count", stream=True)) as stream:
         assert stream.head.status == 200
+        await stream.until(SAID[-1])  # Before a word has reached the caller, a failure has a status instead.
+        tap.let(3)
         said = await stream.rest()
     assert said.startswith(b"".join(SAID))
     assert b"[DONE]" not in said

@@ -21,6 +21,8 @@ CHAT = "/v1/chat/completions"
 SERVER_KEY = "sk-test-server-0400"
 ENOUGH = 6
 """More often than any retry would ask."""
+TRIES = 3
+"""The first one, and two retries."""
 
 CONFIG = """
 [timeouts]
@@ -101,7 +103,9 @@ async def test_a_failure_before_the_first_word_has_a_status(
     response = await http.post_json(gateway.port, CHAT, http.chat("Hi", stream=streamed))
     assert (response.status, response.json()["error"]["code"]) == (status, code), response.body
     assert response.json()["error"]["type"] == "upstream_error"
-    assert 1 <= len(upstream.calls) <= 3
+    # A kept connection that closes before it answers is no try: HTTP lets the request be sent again on a new one.
+    was_kept = len(upstream.calls[0].connection.calls) > 1
+    assert 1 <= len(upstream.calls) <= TRIES + was_kept
     upstream.forget()
     assert (await http.post_json(gateway.port, CHAT, http.chat("Hi"))).status == 200
 

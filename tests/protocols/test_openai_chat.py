@@ -11,7 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatgate.protocols import openai_chat, sse
-from chatgate.protocols.openai_chat import DONE, MAX_TOKENS_COUNT, OpenAIDialect, Relay
+from chatgate.protocols.openai_chat import MAX_TOKENS_COUNT
+from chatgate.protocols.openai_dialect import OpenAIDialect
+from chatgate.protocols.openai_stream import DONE, OpenAIRelay
 from chatgate.vocabulary.chat import ChatCall, Message, Usage
 from chatgate.vocabulary.errors import CallerError, Kind, UpstreamError
 from chatgate.vocabulary.upstreams import Origin, Target, Upstream
@@ -44,9 +46,9 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
 USAGE_EVENT = event(chunk(choices=[], usage=USAGE))
 
 
-def run(pieces: list[bytes], *, hide_usage: bool = True) -> tuple[bytes, Relay]:
+def run(pieces: list[bytes], *, hide_usage: bool = True) -> tuple[bytes, OpenAIRelay]:
     """Pass a whole stream through a relay as the pipeline does."""
-    relay = Relay(hide_usage=hide_usage)
+    relay = OpenAIRelay(hide_usage=hide_usage)
     out = b""
     for piece in pieces:
         out += relay.feed(piece)
@@ -354,7 +356,6 @@ _OTHER_EVENTS = st.sampled_from(
         b"event: ping\ndata: {}\n\n",
         b"data:" + json.dumps(chunk(delta={"content": "no space"})).encode() + b"\r\r",
         b'data: {"choices":\ndata: [{"delta":{"content":"two lines"}}]}\n\n',
-        b"data: not json\n\n",
         b'data: {"type":"unknown","usage_hint":1}\n\n',
         event(
             chunk(delta={"content": 'says "error": {"message":"no"} and "finish_reason":"stop" and "usage": {"x":1}'})
@@ -405,10 +406,39 @@ def test_the_last_counts_count() -> None:
     assert out == early + DONE
 
 
+@pytest.mark.parametrize(
+    "broken", [b"data: not json\n\n", b'data: {"choices":[{"delta":{"content":"Hel\n\n', b"data: \xff\n\n"]
+)
+def test_a_broken_event_is_skipped(broken: bytes) -> None:
+    """It would break the caller's reader; the events around it are untouched."""
+    out, relay = run([*words("a")[:1], broken, *words("b"), DONE])
+    assert out == b"".join([*words("a")[:1], *words("b"), DONE])
+    assert (relay.done, relay.error) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("delta", "begun"),
+    [
+        ({"role": "assistant"}, False),
+        ({"role": "assistant", "content": ""}, False),
+        ({"role": "assistant", "content": None, "refusal": None}, False),
+        ({"content": "a"}, True),
+        ({"reasoning_content": "hm"}, True),
+        ({"tool_calls": [{"index": 0}]}, True),
+        ({"something_new": 1}, True),
+    ],
+)
+def test_an_answer_begins_with_its_first_word(delta: dict[str, Any], begun: bool) -> None:  # noqa: FBT001 - a table
+    """A role alone is no beginning; text, reasoning, tool calls and whatever is unknown are."""
+    relay = OpenAIRelay(hide_usage=True)
+    relay.feed(b": wait\n\n" + event(chunk(delta=delta)))
+    assert relay.begun is begun
+
+
 def test_nothing_follows_the_end_mark() -> None:
     """What a provider sends after [DONE] is not passed on, in the same piece or in a later one."""
     for pieces in ([b"".join(words()) + DONE + DONE + b"data: x\n\n"], [*words(), DONE, DONE, b"data: x\n\n"]):
-        relay = Relay(hide_usage=True)
+        relay = OpenAIRelay(hide_usage=True)
         out = b"".join(map(relay.feed, pieces)) + relay.end()
         assert out == b"".join(words()) + DONE
 
@@ -466,7 +496,7 @@ def test_an_empty_finish_reason_is_no_finish(reason: Any) -> None:
 @pytest.mark.parametrize("before", [[], words("a")[:1], words("a")])
 def test_an_error_event_ends_the_stream(error: dict[str, Any], before: list[bytes]) -> None:
     """What came before it is passed on, the provider's event is not, and nothing after it is."""
-    relay = Relay(hide_usage=True)
+    relay = OpenAIRelay(hide_usage=True)
     out = relay.feed(b"".join(before) + event(error) + event(chunk(delta={"content": "more"})) + DONE)
     assert out == b"".join(before)
     assert not relay.done

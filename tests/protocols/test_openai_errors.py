@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatgate.protocols import openai_errors
-from chatgate.protocols.openai_chat import OpenAIDialect
+from chatgate.protocols.openai_dialect import OpenAIDialect
 from chatgate.protocols.openai_errors import ProviderError
 from chatgate.vocabulary.errors import CallerError, InternalError, Kind, Overloaded, UpstreamError
 

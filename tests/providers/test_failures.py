@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatgate.providers import failures
-from chatgate.vocabulary.errors import CallerError, GateError, Kind, UpstreamError
+from chatgate.vocabulary.errors import Blame, CallerError, GateError, Kind, Remedy, UpstreamError
 
 NOW = 1_800_000_000.0
 
@@ -74,7 +74,7 @@ def test_what_the_caller_can_mend_is_the_callers(status: int) -> None:
     error = failure(status)
     assert isinstance(error, CallerError)
     assert (error.kind, error.reason) == CALLERS_BUSINESS[status]
-    assert not error.retryable
+    assert error.remedy is not Remedy.RETRY or status == 429
 
 
 @pytest.mark.parametrize("status", PROVIDERS_FAULT)
@@ -85,7 +85,7 @@ def test_everything_else_is_the_providers_fault(status: int) -> None:
     assert (error.kind, error.reason) == (Kind.UPSTREAM_ERROR, "upstream_failed")
     assert error.parameters["status"] == status
     assert error.retry_after_seconds == 7.0
-    assert error.retryable
+    assert (error.remedy, error.blame) == (Remedy.RETRY, Blame.TARGET)
 
 
 def test_every_status_means_something() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 from urllib.parse import urlsplit
 
 import pytest
 
 from chatgate.providers import spec
+from chatgate.vocabulary.upstreams import Continuation
 
 
 def test_the_catalogue_loads() -> None:
@@ -19,6 +21,7 @@ def test_the_catalogue_loads() -> None:
     assert openai.small_model in openai.parameters.add
     assert openai.parameters.rename == {"max_tokens": "max_completion_tokens"}
     assert catalogue["openai_compatible"].base_url is None
+    assert (openai.continuation, catalogue["openai_compatible"].continuation) == (None, None)
 
 
 @pytest.mark.parametrize("name", spec.load())
@@ -39,6 +42,7 @@ def test_every_provider_is_sound(name: str) -> None:
         (b'title = "X"\nprotocol = "openai_chat"\nkey_neded = true', "key_neded"),
         (b'title = "X"\nprotocol = "openai_chat"\n[parameters]\nrename = 5', "rename"),
         (b'title = "X"\nprotocol = "openai_chat"\nkey_needed = "yes"', "key_needed"),
+        (b'title = "X"\nprotocol = "openai_chat"\ncontinuation = "none"', "continuation"),
         (b"title = X", "line 1"),
         (b"title = '\xff'", "utf-8"),
     ],
@@ -51,6 +55,13 @@ def test_a_broken_file_names_itself(tmp_path: Path, content: bytes, said: str) -
         spec.load(tmp_path)
     assert "zeta.toml" in str(caught.value)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("way", get_args(Continuation))
+def test_a_provider_may_go_on_with_an_assistants_message(tmp_path: Path, way: str) -> None:
+    """Each way of asking for it that the vocabulary knows can stand in the catalogue."""
+    (tmp_path / "some.toml").write_text(f'title = "X"\nprotocol = "openai_chat"\ncontinuation = "{way}"')
+    assert spec.load(tmp_path)["some"].continuation == way
 
 
 def test_other_files_are_no_providers(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import uvloop
 
 from chatgate.server import WireLimits
 from server.running import Clock, RunningServer
@@ -47,3 +49,8 @@ def server(shared: RunningServer) -> RunningServer:
     for memory in (gate.envelopes, gate.served, gate.errors, gate.left):
         memory.clear()
     return shared
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run what is tested without a server on both loops that the gateway may run on."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -56,7 +56,7 @@ def say(text: str) -> None:
 async def serve(worker: Worker, behaviour: str) -> None:
     """Be a worker."""
     stop, hurry = asyncio.Event(), asyncio.Event()
-    worker.obey(stop.set, hurry.set)
+    worker.obey(stop.set, hurry.set, lambda: say(f"reload {worker.number}"))
     worker.ready()
     if behaviour == "crashes":
         sys.exit(3)

@@ -76,6 +76,20 @@ def test_all_are_announced_once_and_end_when_told(start: type[Program]) -> None:
     assert program.lines[-1] == "over"
 
 
+def test_all_are_told_to_reload(start: type[Program]) -> None:
+    """SIGHUP to the parent is an order for each worker, as often as it comes, and no reason to end."""
+    program = start("serves", "serves")
+    program.until("announced")
+    for _ in range(2):
+        program.signal(signal.SIGHUP)
+        program.until("reload 1")
+        program.until("reload 2")
+        program.lines = [line for line in program.lines if not line.startswith("reload")]
+    program.signal(signal.SIGTERM)
+    assert program.rest() == 0
+    assert [line for line in program.lines if line.startswith("reload")] == []
+
+
 @pytest.mark.parametrize(("behaviours", "lives"), [(("fails", "serves"), 1), (("serves", "fails"), 2)])
 def test_a_worker_that_fails_at_first_ends_everything(
     start: type[Program], behaviours: tuple[str, ...], lives: int

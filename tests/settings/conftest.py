@@ -17,6 +17,8 @@ PROVIDERS = {
     "example": "https://api.example.com/v2",
 }
 
+DEMO_MODELS = ("demo/echo", "demo/story")
+
 
 @pytest.fixture
 def load_text(tmp_path: Path) -> Load:
@@ -31,6 +33,7 @@ def load_text(tmp_path: Path) -> Load:
             file.write_bytes(text.encode() if isinstance(text, str) else text)
         elif text is not None:
             file.unlink(missing_ok=True)
-        return load(arguments, {"HOME": str(tmp_path / "home"), **(environ or {})}, tmp_path, PROVIDERS)
+        surroundings = {"HOME": str(tmp_path / "home"), **(environ or {})}
+        return load(arguments, surroundings, tmp_path, PROVIDERS, DEMO_MODELS)
 
     return load_text

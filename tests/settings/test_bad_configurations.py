@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from chatgate.settings import Settings, SettingsError, load
 from chatgate.settings.document import Document
 from chatgate.settings.entries import read_items
-from chatgate.settings.keys import LISTS, SECTIONS
+from chatgate.settings.keys import LISTS, SECTIONS, TargetKeys
 from chatgate.settings.problems import Place, Problem, Problems
 
 Load = Callable[..., Settings]
@@ -27,6 +27,8 @@ SECRET = "sk-test-never-shown"
 LIMIT = '[[limits]]\nscope = "address"\nresource = "requests"\n'
 UPSTREAM = '[[upstreams]]\nname = "a"\n'
 MODEL = '[[models]]\nname = "m"\n'
+TARGETS = 'targets = [{ upstream = "openai" }]'
+OTHER_MODEL = '[[models]]\nname = "n"\n'
 PRICE = '[[prices]]\nmodel = "m"\noutput_usd_per_million = "1"\n'
 
 # The text of a file; the key and the line of its only problem; a part of what is said.
@@ -71,6 +73,17 @@ BAD_FILES: list[tuple[str, str, int | None, str]] = [
     ("[retry]\nmax_retries = -1", "retry.max_retries", 2, "from 0 to 10"),
     ("[retry]\nmax_retries = 11", "retry.max_retries", 2, "from 0 to 10"),
     ("[retry]\nretries = 1", "retry.retries", 2, "did you mean max_retries?"),
+    ('[retry]\nrecovery = "resum"', "retry.recovery", 2, "did you mean resume?"),
+    ("[retry]\nrecovery = true", "retry.recovery", 2, "one of resume, error"),
+    ('[streams]\non_disconnect = "ignore"', "streams.on_disconnect", 2, "one of cancel, drain"),
+    ("[streams]\ndrain_seconds = 0", "streams.drain_seconds", 2, "above 0"),
+    ("[streams]\ndrain_calls = 0", "streams.drain_calls", 2, "from 1"),
+    ("[streams]\ndrain_cals = 1", "streams.drain_cals", 2, "did you mean drain_calls?"),
+    ("[hedging]\nshare_percent = 51", "hedging.share_percent", 2, "from 0 (off) to 50"),
+    ("[hedging]\nshare_percent = -1", "hedging.share_percent", 2, "not -1"),
+    ("[hedging]\nshare_percent = nan", "hedging.share_percent", 2, "not nan"),
+    ("[hedging]\nshare = 5", "hedging.share", 2, "not a known key"),
+    ("share_percent = 5", "share_percent", 1, "below [hedging]"),
     ("[limits]\namount = 1", "limits", 1, "[[limits]]"),
     ("limits = [1]", "limits[0]", 1, "must be a table"),
     (f'{LIMIT}amount = -1\nper = "hour"', "limits[0].amount", 4, "from 0 (no limit)"),
@@ -81,8 +94,29 @@ BAD_FILES: list[tuple[str, str, int | None, str]] = [
     (f'{LIMIT}amount = 1\nper = "hour"\nburst = 2', "limits[0].burst", 6, "not a known key"),
     (f'{LIMIT}amount = 1\nper = "hour"\n{LIMIT}amount = 2\nper = "hour"', "limits[1]", 6, "earlier one"),
     ('[[limits]]\nscope = "adress"\nresource = "requests"\namount = 1\nper = "day"', "limits[0].scope", 2, "address?"),
-    ('[[limits]]\nscope = "key"\nresource = "requests"\namount = 1\nper = "day"', "limits[0]", 1, "not enforced yet"),
-    ('[[limits]]\nscope = "address"\nresource = "usd"\namount = 1\nper = "day"', "limits[0]", 1, "not enforced yet"),
+    ('[[limits]]\nscope = "key+modle"\nresource = "requests"\namount = 1\nper = "day"', "limits[0].scope", 2, "model?"),
+    ('[[limits]]\nscope = "key+key"\nresource = "requests"\namount = 1\nper = "day"', "limits[0].scope", 2, "twice"),
+    (
+        '[[limits]]\nscope = "global+key"\nresource = "usd"\namount = 1\nper = "day"',
+        "limits[0].scope",
+        2,
+        "leave it out",
+    ),
+    (
+        '[[limits]]\nscope = ""\nresource = "usd"\namount = 1\nper = "day"',
+        "limits[0].scope",
+        2,
+        "must be one of address",
+    ),
+    ('[[limits]]\nscope = "key"\nresource = "usd"\namount = 0.5\nper = "day"', "limits[0].amount", 4, "in quotes"),
+    ('[[limits]]\nscope = "key"\nresource = "usd"\namount = "5 $"\nper = "day"', "limits[0].amount", 4, "dollars"),
+    ('[[limits]]\nscope = "key"\nresource = "usd"\namount = "-1"\nper = "day"', "limits[0].amount", 4, "from 0"),
+    (
+        '[[limits]]\nscope = "key"\nresource = "tokens"\namount = "5"\nper = "day"',
+        "limits[0].amount",
+        4,
+        "without quotes",
+    ),
     ('[[limits]]\nscope = "key"\nresource = "in_flight"\namount = 0\nper = "day"', "limits[0].per", 5, "absent"),
     (f"{PRICE}input_usd_per_million = 0.25", "prices[0].input_usd_per_million", 4, "in quotes"),
     (f'{PRICE}input_usd_per_million = "-1"', "prices[0].input_usd_per_million", 4, "dollars"),
@@ -104,7 +138,26 @@ BAD_FILES: list[tuple[str, str, int | None, str]] = [
     (f'{UPSTREAM}base_url = "http://a"\napi_key = ["{SECRET}"]', "upstreams[0].api_key", 4, "text"),
     (f'{UPSTREAM}base_url = "http://a"\napi_keys = "{SECRET}"', "upstreams[0].api_keys", 4, "a list of texts"),
     (f'{UPSTREAM}base_url = "http://a"\napi_keys = ["{SECRET}", 1]', "upstreams[0].api_keys", 4, "a list of texts"),
-    (f'{UPSTREAM}base_url = "http://a"\napi_keys = ["{SECRET}", ""]', "upstreams[0].api_keys", 4, "must be a key"),
+    (f'{UPSTREAM}base_url = "http://a"\napi_keys = ["{SECRET}", ""]', "upstreams[0].api_keys[1]", 4, "must be a key"),
+    (
+        f'{UPSTREAM}base_url = "http://a"\napi_keys = [\n"{SECRET}",\n"{SECRET}"]',
+        "upstreams[0].api_keys[1]",
+        6,
+        "same key",
+    ),
+    (
+        f'{UPSTREAM}base_url = "http://a"\napi_keys = ["none",\n"{SECRET}"]',
+        "upstreams[0].api_keys[0]",
+        4,
+        "no key is needed",
+    ),
+    (f'{UPSTREAM}base_url = "http://a"\nmax_in_flight = -1', "upstreams[0].max_in_flight", 4, "from 0 (any number)"),
+    (
+        f'{UPSTREAM}base_url = "http://a"\ncontinuation = "prefill"',
+        "upstreams[0].continuation",
+        4,
+        "did you mean prefix?",
+    ),
     (f'{UPSTREAM}base_url = "http://a"\napi_key = "{SECRET} x"', "upstreams[0].api_key", 4, "without blanks"),
     (f'{UPSTREAM}base_url = "http://a"\napi_key = "{SECRET}é"', "upstreams[0].api_key", 4, "ASCII"),
     (f'{UPSTREAM}base_url = "http://a"\napi_key = "{SECRET}\\n"', "upstreams[0].api_key", 4, "without blanks"),
@@ -140,7 +193,60 @@ BAD_FILES: list[tuple[str, str, int | None, str]] = [
         f'{MODEL}targets = [{{ upstream = "openai" }}]\nfallbacks = [\n"n"]',
         "models[0].fallbacks[0]",
         5,
-        "the name of a model",
+        "an alias of a model",
+    ),
+    (f'{MODEL}targets = [{{ upstream = "openai", priority = -1 }}]', "models[0].targets[0].priority", 3, "from 0"),
+    (f'{MODEL}targets = [{{ upstream = "openai", priority = 1001 }}]', "models[0].targets[0].priority", 3, "to 1000"),
+    (
+        f'{MODEL}targets = [{{ upstream = "openai", context_tokens = 0 }}]',
+        "models[0].targets[0].context_tokens",
+        3,
+        "from 1",
+    ),
+    (
+        f'{MODEL}targets = [{{ upstream = "openai" }},\n{{ upstream = "openai", model = "m" }}]',
+        "models[0].targets[1]",
+        4,
+        "as an earlier one",
+    ),
+    (f'{MODEL}targets = [{{ upstream = "openai", model = "*" }}]', "models[0].targets[0].model", 3, "more * than"),
+    (f'{MODEL}{TARGETS}\nfallbacks = ["demo/ecoh"]', "models[0].fallbacks[0]", 4, "did you mean demo/echo?"),
+    (f'{MODEL}{TARGETS}\nbalance = "random"', "models[0].balance", 4, "one of weighted, least_loaded"),
+    (f'{MODEL}{TARGETS}\naliases = "a"', "models[0].aliases", 4, "a list of names"),
+    (f'{MODEL}{TARGETS}\naliases = [""]', "models[0].aliases", 4, "a list of names"),
+    (f'{MODEL}{TARGETS}\naliases = ["a",\n"a"]', "models[0].aliases[1]", 5, "an alias already"),
+    (f'{MODEL}{TARGETS}\naliases = ["m"]', "models[0].aliases[0]", 4, "the name of a model too"),
+    (f'{MODEL}{TARGETS}\naliases = ["demo/m"]', "models[0].aliases[0]", 4, "demo/"),
+    (f'{MODEL}{TARGETS}\naliases = ["a*"]', "models[0].aliases[0]", 4, "must not hold *"),
+    (f'{MODEL}{TARGETS}\naliases = ["a\\u0007"]', "models[0].aliases[0]", 4, "control characters"),
+    (f'{MODEL}{TARGETS}\naliases = ["n"]\n{OTHER_MODEL}{TARGETS}', "models[0].aliases[0]", 4, "a model too"),
+    (
+        f'{MODEL}{TARGETS}\naliases = ["a"]\n{OTHER_MODEL}{TARGETS}\naliases = ["a"]',
+        "models[1].aliases[0]",
+        8,
+        "already",
+    ),
+    (f'[[models]]\nname = "a*b*"\n{TARGETS}', "models[0].name", 2, "at most one *"),
+    (f'[[models]]\nname = "demo/*"\n{TARGETS}', "models[0].name", 2, "demo/"),
+    (f'[[models]]\nname = "a*"\n{TARGETS}\naliases = ["a"]', "models[0].aliases", 4, "empty in a wildcard model"),
+    (
+        f'{MODEL}{TARGETS}\nfallbacks = ["x-*"]\n[[models]]\nname = "x-*"\n{TARGETS}',
+        "models[0].fallbacks[0]",
+        4,
+        "wildcard",
+    ),
+    (f'{MODEL}{TARGETS}\naliases = ["a"]\nfallbacks = ["a"]', "models[0].fallbacks[0]", 5, "itself"),
+    (
+        f'{MODEL}{TARGETS}\nfallbacks = ["n", "a"]\n{OTHER_MODEL}{TARGETS}\naliases = ["a"]',
+        "models[0].fallbacks[1]",
+        4,
+        "as an earlier one",
+    ),
+    (
+        f'{MODEL}{TARGETS}\nfallbacks = ["a"]\n{OTHER_MODEL}{TARGETS}\naliases = ["a"]\nfallbacks = ["m"]',
+        "models[0].fallbacks",
+        4,
+        "lead back to the model: m → n → m",
     ),
     (f'{MODEL}targets = [{{ upstream = "openai" }}]\nfallbacks = ["m"]', "models[0].fallbacks[0]", 4, "itself"),
     (f'{MODEL}targets = [{{ upstream = "openai" }}]\n' * 2, "models[1].name", 5, "another model"),
@@ -167,6 +273,9 @@ BAD_VARIABLES: list[tuple[dict[str, str], str, str, str]] = [
     ({"OPENAI_BASE_URL": f"https://u:{SECRET}@x"}, "OPENAI_BASE_URL", "upstreams[0].base_url", "password"),
     ({"API_KEY": f"{SECRET} {SECRET}"}, "API_KEY", "upstreams[0].api_key", "without blanks"),
     ({"DEFAULT_MODEL": "x" * 300}, "DEFAULT_MODEL", "DEFAULT_MODEL", "text"),
+    ({"DEFAULT_MODEL": "\udcff"}, "DEFAULT_MODEL", "DEFAULT_MODEL", "text"),
+    ({"LANG": "\udcff"}, "LANG", "server.language", "text"),
+    ({"CHATGATE_ACCESS__ANONYMOUS": "\udcff"}, "CHATGATE_ACCESS__ANONYMOUS", "access.anonymous", "true or false"),
     ({"HTTPS_PROXY": f"{SECRET}@proxy:1"}, "HTTPS_PROXY", "HTTPS_PROXY", "scheme://"),
     ({"all_proxy": f"socks4://u:{SECRET}@p"}, "all_proxy", "all_proxy", "socks5"),
     ({"NO_PROXY": "10.*"}, "NO_PROXY", "NO_PROXY", "10.0.0.0/8"),
@@ -176,6 +285,10 @@ BAD_VARIABLES: list[tuple[dict[str, str], str, str, str]] = [
     ({"CHATGATE_WORKERS": "1025"}, "CHATGATE_WORKERS", "server.workers", "from 1 to 1024"),
     ({"CHATGATE_ACCESS__ANONYMOUS": "no"}, "CHATGATE_ACCESS__ANONYMOUS", "access.anonymous", "true or false"),
     ({"CHATGATE_RETRY__MAX_RETRIES": "x"}, "CHATGATE_RETRY__MAX_RETRIES", "retry.max_retries", "from 0 to 10"),
+    ({"CHATGATE_RETRY__RECOVERY": "x"}, "CHATGATE_RETRY__RECOVERY", "retry.recovery", "one of resume, error"),
+    ({"CHATGATE_STREAMS__DRAIN_CALLS": "1.5"}, "CHATGATE_STREAMS__DRAIN_CALLS", "streams.drain_calls", "whole number"),
+    ({"CHATGATE_HEDGING__SHARE_PERCENT": "5%"}, "CHATGATE_HEDGING__SHARE_PERCENT", "hedging.share_percent", "to 50"),
+    ({"CHATGATE_HEDGING__SHARE": "5"}, "CHATGATE_HEDGING__SHARE", "CHATGATE_HEDGING__SHARE", "SHARE_PERCENT?"),
     ({"CHATGATE_CONFIG": "absent.toml"}, "absent.toml", "absent.toml", "cannot be read"),
     ({"CHATGATE_SERVER__PROT": SECRET}, "CHATGATE_SERVER__PROT", "CHATGATE_SERVER__PROT", "SERVER__PORT"),
 ]
@@ -276,6 +389,16 @@ idle_seconds = 120.5
 total_seconds = 1800
 [retry]
 max_retries = 2
+recovery = "resume"
+[streams]
+on_disconnect = "drain"
+drain_seconds = 15
+drain_calls = 50
+[ledger]
+durability = "power"
+retention_days = 90
+[hedging]
+share_percent = 5
 [[prices]]
 model = "gpt-5-mini"
 input_usd_per_million = "0.25"
@@ -290,11 +413,15 @@ proxy = "socks5h://u:p@127.0.0.1:1080"
 name = "backup"
 base_url = "http://[::1]:8000/v1"
 api_keys = ["sk-test-2", "sk-test-3"]
+max_in_flight = 8
+continuation = "prefix"
 [[models]]
 name = "gpt-5-mini"
 targets = [{ upstream = "openai", model = "gpt-5-mini", weight = 3 },
-           { upstream = "backup", model = "gpt-5-mini", weight = 1 }]
+           { upstream = "backup", model = "gpt-5-mini", weight = 1, priority = 1, context_tokens = 8192 }]
+aliases = ["mini"]
 fallbacks = ["llama-local"]
+balance = "least_loaded"
 [[models]]
 name = "llama-local"
 targets = [{ upstream = "backup" }]
@@ -312,6 +439,8 @@ def test_the_file_that_is_mutated_below_is_good(load_text: Load) -> None:
     for name, table in LISTS.items():
         known = {key for item in tables[name] for key in item}
         assert set(table.__struct_fields__) - known <= {"api_key_env", "api_key_file"}
+    targets = {key for model in tables["models"] for target in model["targets"] for key in target}
+    assert targets == set(TargetKeys.__struct_fields__)
 
 
 FRAGMENTS = [

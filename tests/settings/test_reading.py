@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import settings as bounded
 from hypothesis import strategies as st
 
-from chatgate.settings import Settings, SettingsError, load, load_from_process
+from chatgate.settings import (
+    LedgerSettings,
+    RetrySettings,
+    Settings,
+    SettingsError,
+    StreamSettings,
+    load,
+    load_from_process,
+)
 from chatgate.settings.keys import SECTIONS
 
 Load = Callable[..., Settings]
@@ -29,7 +37,10 @@ def test_nothing_configured_is_a_local_gateway_with_the_contracts_defaults(load_
     timeouts = settings.timeouts
     assert (timeouts.connect_seconds, timeouts.first_token_seconds) == (5.0, 60.0)
     assert (timeouts.idle_seconds, timeouts.total_seconds) == (120.0, 1800.0)
-    assert settings.max_retries == 2
+    assert settings.retry == RetrySettings(2, "resume")
+    assert settings.streams == StreamSettings("cancel", 15.0, 50)
+    assert settings.hedging_share == 0.0
+    assert settings.continuations == {}
     assert settings.default_model is None
     assert settings.config is None
     assert settings.data == tmp_path / "home" / ".local" / "share" / "chatgate"
@@ -90,6 +101,13 @@ def test_every_key_of_every_section_can_be_set_by_a_variable(load_text: Load) ->
         "CHATGATE_TIMEOUTS__IDLE_SECONDS": "3",
         "CHATGATE_TIMEOUTS__TOTAL_SECONDS": "4e2",
         "CHATGATE_RETRY__MAX_RETRIES": "0",
+        "CHATGATE_RETRY__RECOVERY": "error",
+        "CHATGATE_STREAMS__ON_DISCONNECT": "drain",
+        "CHATGATE_STREAMS__DRAIN_SECONDS": "2.5",
+        "CHATGATE_STREAMS__DRAIN_CALLS": "7",
+        "CHATGATE_LEDGER__DURABILITY": "power",
+        "CHATGATE_LEDGER__RETENTION_DAYS": "90",
+        "CHATGATE_HEDGING__SHARE_PERCENT": "12.5",
     }
     known = {f"CHATGATE_{s.upper()}__{key.upper()}" for s, table in SECTIONS.items() for key in table.__struct_fields__}
     assert set(given_values) == known
@@ -102,12 +120,10 @@ def test_every_key_of_every_section_can_be_set_by_a_variable(load_text: Load) ->
     assert not settings.access.anonymous
     assert (settings.timeouts.connect_seconds, settings.timeouts.first_token_seconds) == (1.0, 2.5)
     assert (settings.timeouts.idle_seconds, settings.timeouts.total_seconds) == (3.0, 400.0)
-    assert settings.max_retries == 0
-
-
-def test_nobody_may_call_when_keys_are_required_and_none_exist(load_text: Load) -> None:
-    """Requiring a chatgate key is accepted, with a warning that this version makes none."""
-    assert "nobody may call" in load_text("[access]\nanonymous = false").warnings[0]
+    assert settings.retry == RetrySettings(0, "error")
+    assert settings.streams == StreamSettings("drain", 2.5, 7)
+    assert settings.ledger == LedgerSettings("power", 90)
+    assert settings.hedging_share == 0.125
 
 
 def test_the_configuration_file_is_found_where_it_is_asked_for(load_text: Load, tmp_path: Path) -> None:
@@ -176,6 +192,10 @@ def test_default_model_is_questioned_when_it_leads_nowhere(load_text: Load) -> N
     assert load_text(text, {"DEFAULT_MODEL": "m"}).warnings == ()
     assert load_text(text, {"DEFAULT_MODEL": "demo/echo"}).warnings == ()
     assert "DEFAULT_MODEL" in load_text(text, {"DEFAULT_MODEL": "x"}).warnings[0]
+    assert "DEFAULT_MODEL" in load_text(text.replace('"m"', '"x-*"'), {"DEFAULT_MODEL": "x"}).warnings[0]
+    assert load_text(text + '\naliases = ["x"]', {"DEFAULT_MODEL": "x"}).warnings == ()
+    for pattern in ("*", "x*", "*-1", "x*1", "x-1*"):
+        assert load_text(text.replace('"m"', f'"{pattern}"'), {"DEFAULT_MODEL": "x-1"}).warnings == ()
     assert load_text("", {"DEFAULT_MODEL": "demo/echo"}).default_model == "demo/echo"
 
 
@@ -185,7 +205,7 @@ def test_the_process_is_where_settings_come_from(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CHATGATE_PORT", "1234")
     (tmp_path / "chatgate.toml").write_text("[retry]\nmax_retries = 7")
     settings = load_from_process({}, {})
-    assert (settings.server.port, settings.max_retries) == (1234, 7)
+    assert (settings.server.port, settings.retry.max_retries) == (1234, 7)
 
 
 @bounded(deadline=None)

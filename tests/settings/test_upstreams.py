@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from chatgate.settings import OPENAI_COMPATIBLE, Settings, SettingsError
-from chatgate.vocabulary.upstreams import Origin
+from chatgate.vocabulary.upstreams import Continuation, Origin
 
 Load = Callable[..., Settings]
 
@@ -120,13 +121,39 @@ def test_a_key_can_be_given_in_four_ways(load_text: Load, tmp_path: Path) -> Non
         assert settings.secrets() == {key} - {""}
 
 
-def test_of_several_keys_the_first_is_used_and_all_are_secret(load_text: Load) -> None:
-    """Several keys are accepted with a warning; each of them is redacted."""
+def test_all_keys_are_kept_and_secret(load_text: Load) -> None:
+    """Several keys stay in their order, each of them is redacted, and nothing warns of them."""
     text = '[[upstreams]]\nname = "a"\nbase_url = "http://a"\napi_keys = ["sk-test-1", "sk-test-2"]'
     settings = load_text(text)
-    assert settings.upstreams[0].api_key == "sk-test-1"
+    assert settings.upstreams[0].api_keys == ("sk-test-1", "sk-test-2")
     assert settings.secrets() == {"sk-test-1", "sk-test-2"}
-    assert "first of its 2 keys" in settings.warnings[0]
+    assert settings.warnings == ()
+    assert load_text(text, {"API_KEY": "sk-test-3"}).upstreams[0].api_keys == ("sk-test-3",)
+
+
+def test_two_upstreams_may_show_the_same_key(load_text: Load) -> None:
+    """One account can be reached in two ways; only within one upstream is a key twice a slip."""
+    item = '[[upstreams]]\nname = "{}"\nbase_url = "http://{}"\napi_keys = ["sk-test-1"]\n'
+    upstreams = load_text(item.format("a", "a") + item.format("b", "b")).upstreams
+    assert [upstream.api_keys for upstream in upstreams] == [("sk-test-1",), ("sk-test-1",)]
+
+
+def test_an_upstream_may_have_a_cap(load_text: Load) -> None:
+    """A cap is kept, 0 means none, and where each of several processes counts for itself the sum is said."""
+    text = TWO + "max_in_flight = 8"
+    assert [upstream.max_in_flight for upstream in load_text(text).upstreams] == [0, 8]
+    assert load_text(text).warnings == ()
+    (warning,) = load_text(text, {"CHATGATE_WORKERS": "3"}).warnings
+    assert warning.startswith("upstream second:")
+    assert "up to 24 calls" in warning
+
+
+def test_an_upstream_may_say_how_it_goes_on(load_text: Load) -> None:
+    """What the file says is told apart from saying nothing, so that "none" can switch off what a provider does."""
+    assert load_text(TWO).continuations == {}
+    assert load_text(TWO + 'continuation = "none"').continuations == {"second": None}
+    for way in get_args(Continuation):
+        assert load_text(TWO + f'continuation = "{way}"').continuations == {"second": way}
 
 
 def test_a_key_of_this_gateway_is_no_credential(load_text: Load) -> None:

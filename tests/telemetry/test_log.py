@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from chatgate.telemetry import Log, LogHandler, Redaction
 from chatgate.telemetry.log import MAX_TEXT_CHARACTERS, MAX_WAITING_BATCHES
-from chatgate.vocabulary.chat import Usage
 from chatgate.vocabulary.exchange import Outcome, Settled
 
 NOW = 1_800_000_000.25
@@ -75,15 +74,18 @@ def settled(**changes: Any) -> Settled:
         "operation": "chat",
         "surface": "openai",
         "address": "192.0.2.7",
-        "asked_model": "gpt-x",
+        "model": "gpt-x",
         "upstream": "openai",
         "status": 200,
         "outcome": Outcome.COMPLETED,
         "code": "",
         "stream": True,
-        "duration_seconds": 1.23456,
-        "first_token_seconds": 0.25,
-        "usage": Usage(9, 12),
+        "duration_ms": 1234.568,
+        "first_token_ms": 250.0,
+        "input_tokens": 9,
+        "output_tokens": 12,
+        "attempts": 2,
+        "target": "openai/gpt-x",
     }
     return Settled(**{**facts, **changes})
 
@@ -107,20 +109,31 @@ def test_a_call_is_one_line_of_facts(log: Log, sink: Sink) -> None:
             "outcome": "completed",
             "code": "",
             "stream": True,
-            "duration_ms": 1234.6,
+            "duration_ms": 1234.568,
             "first_token_ms": 250.0,
             "input_tokens": 9,
             "output_tokens": 12,
+            "attempts": 2,
+            "target": "openai/gpt-x",
         }
     ]
 
 
+UNKNOWN: dict[str, Any] = {
+    "first_token_ms": None,
+    "input_tokens": None,
+    "output_tokens": None,
+    "attempts": 0,
+    "target": "",
+}
+
+
 def test_what_is_not_known_is_not_in_the_line(log: Log, sink: Sink) -> None:
-    """A refused call has no tokens and no first word."""
-    log.call(settled(usage=None, first_token_seconds=None, status=429, outcome=Outcome.REFUSED, code="x"))
+    """A refused call has no tokens, no first word, and was sent nowhere."""
+    log.call(settled(**UNKNOWN, status=429, outcome=Outcome.REFUSED, code="x"))
     log.close()
     (line,) = sink.lines
-    assert not {"input_tokens", "output_tokens", "first_token_ms"} & set(line)
+    assert not set(UNKNOWN) & set(line)
     assert (line["status"], line["outcome"], line["code"]) == (429, "refused", "x")
 
 
@@ -173,7 +186,7 @@ def test_long_texts_are_cut(log: Log, sink: Sink) -> None:
 def test_secrets_stay_out(log: Log, sink: Sink) -> None:
     """A configured secret is masked wherever it got into a line, and the line stays JSON."""
     log.event("x", text="got sk-test-0123456789 there")
-    log.call(settled(asked_model="sk-test-0123456789"))
+    log.call(settled(model="sk-test-0123456789"))
     log.close()
     assert b"0123456789" not in b"".join(sink.batches)
     assert sink.lines[1]["model"] == "[redacted]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -10,12 +11,16 @@ from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from chatgate.routing.budget import RetryBudget
+from chatgate.routing.candidates import CredentialState, UpstreamState
+from chatgate.routing.circuit import COOLDOWN_SECONDS, FAILURES_TO_OPEN, Circuit
 from chatgate.telemetry import Metrics
-from chatgate.telemetry.metrics import BOUNDS_SECONDS, OTHER_MODEL
+from chatgate.telemetry.metrics import BOUNDS_SECONDS, OTHER_MODEL, TARGET_STATES
 from chatgate.vocabulary.chat import Usage
 from chatgate.vocabulary.exchange import Outcome, Settled
+from chatgate.vocabulary.upstreams import Origin, Target, Upstream
 
-LABELS = ("operation", "surface", "model", "outcome", "code", "direction", "le")
+LABELS = ("operation", "surface", "model", "outcome", "code", "direction", "target", "state", "upstream", "le")
 
 
 def settled(**changes: Any) -> Settled:
@@ -25,17 +30,27 @@ def settled(**changes: Any) -> Settled:
         "operation": "chat",
         "surface": "openai",
         "address": "192.0.2.7",
-        "asked_model": "gpt-x",
+        "model": "gpt-x",
         "upstream": "openai",
         "status": 200,
         "outcome": Outcome.COMPLETED,
         "code": "",
         "stream": True,
-        "duration_seconds": 0.3,
-        "first_token_seconds": None,
-        "usage": None,
+        "duration_ms": 300.0,
     }
     return Settled(**{**facts, **changes})
+
+
+def knowing(*models: str, gauges: Mapping[str, tuple[str, Callable[[], float]]] | None = None) -> Metrics:
+    """Return metrics that know these models and no target."""
+    metrics = Metrics(gauges or {})
+    metrics.know(models, list)
+    return metrics
+
+
+def tokens_of(usage: Usage | None) -> dict[str, int]:
+    """Return the fields for what a provider counted, none when it did not."""
+    return {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else {}
 
 
 def scrape(metrics: Metrics) -> dict[str, Metric]:
@@ -55,7 +70,7 @@ def values(family: Metric, name: str) -> dict[tuple[str, ...], float]:
 @pytest.fixture
 def metrics() -> Metrics:
     """Return metrics that know one model and one gauge."""
-    return Metrics(["gpt-x"], {"connections": ("Open connections.", lambda: 7.0)})
+    return knowing("gpt-x", gauges={"connections": ("Open connections.", lambda: 7.0)})
 
 
 def test_an_idle_gateway_has_metrics(metrics: Metrics) -> None:
@@ -63,9 +78,12 @@ def test_an_idle_gateway_has_metrics(metrics: Metrics) -> None:
     families = scrape(metrics)
     assert {name: family.type for name, family in families.items()} == {
         "chatgate_calls": "counter",
+        "chatgate_further_attempts": "counter",
         "chatgate_tokens": "counter",
         "chatgate_call_duration_seconds": "histogram",
         "chatgate_first_token_seconds": "histogram",
+        "chatgate_target_state": "gauge",
+        "chatgate_upstream_calls_in_flight": "gauge",
         "chatgate_connections": "gauge",
     }
     assert all(family.documentation for family in families.values())
@@ -75,7 +93,7 @@ def test_an_idle_gateway_has_metrics(metrics: Metrics) -> None:
 def test_gauges_are_read_when_scraped() -> None:
     """A gauge is asked for its value each time, and not before."""
     readings = iter([1.0, 2.5])
-    metrics = Metrics([], {"calls_in_flight": ("Calls.", lambda: next(readings))})
+    metrics = Metrics({"calls_in_flight": ("Calls.", lambda: next(readings))})
     for expected in (1.0, 2.5):
         assert values(scrape(metrics)["chatgate_calls_in_flight"], "chatgate_calls_in_flight") == {(): expected}
 
@@ -85,7 +103,7 @@ def test_calls_are_counted_by_how_they_ended(metrics: Metrics) -> None:
     metrics.call(settled())
     metrics.call(settled())
     metrics.call(settled(status=429, outcome=Outcome.REFUSED, code="rate_limit_exceeded", surface="plain"))
-    metrics.call(settled(operation="models", asked_model=""))
+    metrics.call(settled(operation="models", model=""))
     assert values(scrape(metrics)["chatgate_calls"], "chatgate_calls_total") == {
         ("chat", "openai", "gpt-x", "completed", "200"): 2,
         ("chat", "plain", "gpt-x", "refused", "rate_limit_exceeded"): 1,
@@ -96,7 +114,7 @@ def test_calls_are_counted_by_how_they_ended(metrics: Metrics) -> None:
 @pytest.mark.parametrize("model", ["gpt-y", 'gpt-x"} 1\nfake{x="', "gpt-x ", "x" * 256])
 def test_names_that_callers_make_up_are_one_label(metrics: Metrics, model: str) -> None:
     """A caller cannot make new time series, nor break the format."""
-    metrics.call(settled(asked_model=model, usage=Usage(1, 2), first_token_seconds=0.1))
+    metrics.call(settled(model=model, input_tokens=1, output_tokens=2, first_token_ms=100.0, attempts=2))
     families = scrape(metrics)
     models = {sample.labels.get("model") for family in families.values() for sample in family.samples}
     assert models == {OTHER_MODEL, None}
@@ -106,26 +124,69 @@ def test_names_that_callers_make_up_are_one_label(metrics: Metrics, model: str) 
 def test_a_configured_name_may_hold_anything() -> None:
     """Names are escaped as the format wants it."""
     name = 'a"b\\c\nd/é'
-    metrics = Metrics([name], {})
-    metrics.call(settled(asked_model=name))
+    metrics = knowing(name)
+    metrics.call(settled(model=name))
     assert [labels[2] for labels in values(scrape(metrics)["chatgate_calls"], "chatgate_calls_total")] == [name]
 
 
 def test_tokens_are_counted_by_direction(metrics: Metrics) -> None:
     """Calls that nobody counted add nothing."""
     for usage in (Usage(9, 12), Usage(1, 0), None):
-        metrics.call(settled(usage=usage))
+        metrics.call(settled(**tokens_of(usage)))
     assert values(scrape(metrics)["chatgate_tokens"], "chatgate_tokens_total") == {
         ("gpt-x", "input"): 10,
         ("gpt-x", "output"): 12,
     }
 
 
+def test_further_attempts_are_counted(metrics: Metrics) -> None:
+    """The first request of a call is no further one, and a call that was never sent adds nothing."""
+    for attempts in (0, 1, 2, 4):
+        metrics.call(settled(attempts=attempts))
+    metrics.call(settled(model="gpt-y", attempts=3))
+    metrics.call(settled(model="", attempts=1))
+    assert values(scrape(metrics)["chatgate_further_attempts"], "chatgate_further_attempts_total") == {
+        ("gpt-x",): 4,
+        (OTHER_MODEL,): 2,
+    }
+
+
+def test_the_state_of_each_target_is_told() -> None:
+    """A target is in one of four states, in which it is 1; a key that is refused hides how the target is."""
+    upstream = Upstream("keyed", "openai", Origin("https", "keyed.invalid", 443), "/v1", ("sk-test-1", "sk-test-2"))
+    calls = UpstreamState("keyed", 0, RetryBudget())
+    circuits = [Circuit(lambda: 0.0), Circuit(lambda: 0.0)]
+    credential = CredentialState()
+    standings = [
+        (Target(upstream, "m", "sk-test-1", 1), circuits[0], CredentialState(), calls),
+        (Target(upstream, "m", "sk-test-2", 2), circuits[1], credential, calls),
+    ]
+    metrics = Metrics({})
+    metrics.know([], lambda: standings)
+    for _ in range(FAILURES_TO_OPEN):
+        circuits[0].failed(0.0)
+    calls.in_flight = 3
+
+    def states() -> list[tuple[str, ...]]:
+        found = values(scrape(metrics)["chatgate_target_state"], "chatgate_target_state")
+        assert set(found.values()) == {0.0, 1.0}
+        assert {state for _, state in found} == set(TARGET_STATES)
+        return [labels for labels, value in found.items() if value]
+
+    assert states() == [("keyed/m#1", "open"), ("keyed/m#2", "closed")]
+    circuits[0].begin(COOLDOWN_SECONDS)
+    assert states() == [("keyed/m#1", "half_open"), ("keyed/m#2", "closed")]
+    credential.refuse()
+    assert states() == [("keyed/m#1", "half_open"), ("keyed/m#2", "key_refused")]
+    in_flight = scrape(metrics)["chatgate_upstream_calls_in_flight"]
+    assert values(in_flight, "chatgate_upstream_calls_in_flight") == {("keyed",): 3}
+
+
 _CALLS = st.lists(
     st.tuples(
         st.sampled_from(["gpt-x", "gpt-y", ""]),
-        st.floats(0, 1000),
-        st.none() | st.floats(0, 1000),
+        st.floats(0, 1_000_000),
+        st.none() | st.floats(0, 1_000_000),
         st.none() | st.builds(Usage, st.integers(0, 10**8), st.integers(0, 10**8)),
         st.sampled_from(Outcome),
     ),
@@ -136,20 +197,18 @@ _CALLS = st.lists(
 @given(_CALLS)
 def test_the_numbers_add_up(calls: list[tuple[str, float, float | None, Usage | None, Outcome]]) -> None:
     """Every call is in exactly one counter and one histogram, and in every bucket that is wide enough."""
-    metrics = Metrics(["gpt-x"], {})
+    metrics = knowing("gpt-x")
     for model, duration, first, usage, outcome in calls:
         metrics.call(
-            settled(
-                asked_model=model, duration_seconds=duration, first_token_seconds=first, usage=usage, outcome=outcome
-            )
+            settled(model=model, duration_ms=duration, first_token_ms=first, outcome=outcome, **tokens_of(usage))
         )
     families = scrape(metrics)
     assert sum(values(families["chatgate_calls"], "chatgate_calls_total").values()) == len(calls)
     tokens = sum(usage.input_tokens + usage.output_tokens for _, _, _, usage, _ in calls if usage)
     assert sum(values(families["chatgate_tokens"], "chatgate_tokens_total").values()) == tokens
     for name, observed in (
-        ("chatgate_call_duration_seconds", [duration for _, duration, _, _, _ in calls]),
-        ("chatgate_first_token_seconds", [first for _, _, first, _, _ in calls if first is not None]),
+        ("chatgate_call_duration_seconds", [duration / 1000 for _, duration, _, _, _ in calls]),
+        ("chatgate_first_token_seconds", [first / 1000 for _, _, first, _, _ in calls if first is not None]),
     ):
         buckets = values(families[name], f"{name}_bucket")
         for bound in (*BOUNDS_SECONDS, float("inf")):

@@ -15,7 +15,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chatgate.telemetry import Metrics, Shared
 from chatgate.telemetry.shared import GAUGES
-from chatgate.vocabulary.chat import Usage
 from chatgate.vocabulary.exchange import Outcome, Settled
 
 LABELS = ("chat", "openai", "gpt-x", "completed", "200")
@@ -34,15 +33,17 @@ def settled(**changes: Any) -> Settled:
         "operation": "chat",
         "surface": "openai",
         "address": "192.0.2.7",
-        "asked_model": "gpt-x",
+        "model": "gpt-x",
         "upstream": "openai",
         "status": 200,
         "outcome": Outcome.COMPLETED,
         "code": "",
         "stream": True,
-        "duration_seconds": 0.3,
-        "first_token_seconds": 0.1,
-        "usage": Usage(9, 12),
+        "duration_ms": 300.0,
+        "first_token_ms": 100.0,
+        "input_tokens": 9,
+        "output_tokens": 12,
+        "attempts": 3,
     }
     return Settled(**{**facts, **changes})
 
@@ -93,7 +94,8 @@ def test_series_come_back_as_they_were_opened(opened: list[tuple[tuple[str, ...]
 def test_a_successor_goes_on(shared: Shared) -> None:
     """The metrics of a new process in the same place begin with what the one before had counted."""
     for number in (1, 2):
-        metrics = Metrics(["gpt-x"], {}, shared.share(1))
+        metrics = Metrics({}, shared.share(1))
+        metrics.know(["gpt-x"], list)
         metrics.call(settled())
         assert samples(metrics)["chatgate_calls_total", tuple(sorted(LABELS))] == number
     assert len(list(shared.share(1).series())) == 1
@@ -137,10 +139,12 @@ def test_every_worker_tells_the_sums_over_all(calls: list[tuple[int, str, float]
     """Counters, histograms and gauges are those of one process that had served every call."""
     shared = Shared(3, share_bytes=1 << 14)
     gauges = {"connections": ("Open connections.", lambda: 2.0)}
-    alone = Metrics(["gpt-x"], {"connections": ("Open connections.", lambda: 6.0)})
-    workers = {share.number: Metrics(["gpt-x"], gauges, share) for share in shared.shares}
+    alone = Metrics({"connections": ("Open connections.", lambda: 6.0)})
+    workers = {share.number: Metrics(gauges, share) for share in shared.shares}
+    for metrics in (alone, *workers.values()):
+        metrics.know(["gpt-x"], list)
     for number, model, duration in calls:
-        call = settled(asked_model=model, duration_seconds=duration, first_token_seconds=duration / 2)
+        call = settled(model=model, duration_ms=duration * 1000, first_token_ms=duration * 500)
         workers[number].call(call)
         alone.call(call)
     for worker in workers.values():
@@ -152,8 +156,8 @@ def test_every_worker_tells_the_sums_over_all(calls: list[tuple[int, str, float]
 def test_own_gauges_are_told_as_they_are(shared: Shared) -> None:
     """A scrape reads the gauges of the worker that answers, and what the others last published."""
     readings = iter([1.0, 2.0, 3.0])
-    first = Metrics([], {"connections": ("Connections.", lambda: next(readings))}, shared.share(1))
-    second = Metrics([], {"connections": ("Connections.", lambda: 10.0)}, shared.share(2))
+    first = Metrics({"connections": ("Connections.", lambda: next(readings))}, shared.share(1))
+    second = Metrics({"connections": ("Connections.", lambda: 10.0)}, shared.share(2))
     second.publish()
     assert samples(first)["chatgate_connections", ()] == 11
     assert samples(first)["chatgate_connections", ()] == 12

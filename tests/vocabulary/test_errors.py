@@ -12,29 +12,30 @@ from chatgate.vocabulary.errors import (
     Overloaded,
     Parameter,
     Phrase,
+    Remedy,
     UpstreamError,
 )
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "reason", "retryable"),
+    ("error", "kind", "reason", "remedy"),
     [
-        (CallerError(Kind.INVALID_KEY, "unknown_key"), Kind.INVALID_KEY, "unknown_key", False),
-        (UpstreamError("upstream_cut"), Kind.UPSTREAM_ERROR, "upstream_cut", True),
+        (CallerError(Kind.INVALID_KEY, "unknown_key"), Kind.INVALID_KEY, "unknown_key", Remedy.PASS_ON),
+        (UpstreamError("upstream_cut"), Kind.UPSTREAM_ERROR, "upstream_cut", Remedy.RETRY),
         (
             UpstreamError("upstream_silent", kind=Kind.UPSTREAM_TIMEOUT),
             Kind.UPSTREAM_TIMEOUT,
             "upstream_silent",
-            True,
+            Remedy.RETRY,
         ),
-        (Overloaded(), Kind.OVERLOADED, "overloaded", True),
-        (Overloaded("draining"), Kind.OVERLOADED, "draining", True),
-        (InternalError(), Kind.INTERNAL_ERROR, "internal_error", False),
+        (Overloaded(), Kind.OVERLOADED, "overloaded", Remedy.PASS_ON),
+        (Overloaded("draining"), Kind.OVERLOADED, "draining", Remedy.PASS_ON),
+        (InternalError(), Kind.INTERNAL_ERROR, "internal_error", Remedy.PASS_ON),
     ],
 )
-def test_errors_know_their_situation(error: GateError, kind: Kind, reason: str, *, retryable: bool) -> None:
-    """The kind, the reason and whether it may be tried again."""
-    assert (error.kind, error.reason, error.retryable, str(error)) == (kind, reason, retryable, reason)
+def test_errors_know_their_situation(error: GateError, kind: Kind, reason: str, remedy: Remedy) -> None:
+    """The kind, the reason and what may be tried next."""
+    assert (error.kind, error.reason, error.remedy, str(error)) == (kind, reason, remedy, reason)
     assert error.phrase == Phrase(reason, {})
 
 

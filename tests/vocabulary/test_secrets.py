@@ -11,7 +11,7 @@ from chatgate.vocabulary.upstreams import Origin, Target, Timeouts, Upstream
 
 SECRET = "sk-test-0123456789"
 ORIGIN = Origin("https", "up.invalid", 443, proxy=f"http://user:{SECRET}@proxy.invalid")
-UPSTREAM = Upstream("up", "openai", ORIGIN, "/v1", api_key=SECRET)
+UPSTREAM = Upstream("up", "openai", ORIGIN, "/v1", api_keys=(SECRET,))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from chatgate.protocols import document, openai_errors, sse
-from chatgate.vocabulary.chat import Asked, ChatCall, Usage
-from chatgate.vocabulary.errors import CallerError, GateError, Kind, Phrase, UpstreamError
+from chatgate.vocabulary.chat import ChatCall, Usage
+from chatgate.vocabulary.errors import CallerError, Kind, Phrase, UpstreamError
 from chatgate.vocabulary.upstreams import Target
 
 MAX_MODEL_NAME = 256
@@ -22,8 +22,6 @@ MAX_MODEL_NAME = 256
 
 MAX_TOKENS_COUNT = 10**8
 """A provider's count above this is no count."""
-
-DONE = b"data: [DONE]\n\n"
 
 _Positive = Annotated[int, Meta(ge=1)]
 
@@ -124,7 +122,15 @@ def decode_request(body: bytes) -> ChatCall:
             )
     stream = request.stream is True
     wants_usage = request.stream_options is not None and request.stream_options.include_usage is True
-    return ChatCall(request.model, stream, wants_usage=wants_usage, document=checked)
+    return ChatCall(
+        request.model,
+        stream,
+        wants_usage=wants_usage,
+        max_tokens=request.max_completion_tokens or request.max_tokens,
+        document=checked,
+        turns=request.messages,
+        choices=request.n or 1,
+    )
 
 
 def check_model_name(model: str) -> None:
@@ -188,10 +194,10 @@ def check_answer(body: bytes) -> Usage | None:
         outline = _decode_outline(body)
     except _UNREADABLE:
         raise UpstreamError("upstream_bad_answer") from None
-    _check_error(outline.error, body)
-    if outline.choices is None:
+    check_error(outline.error, body)
+    if not outline.choices:
         raise UpstreamError("upstream_bad_answer")
-    return _read_usage(outline.usage)
+    return read_usage(outline.usage)
 
 
 def read_answer(body: bytes) -> WholeAnswer:
@@ -216,8 +222,8 @@ def read_piece(data: bytes) -> Piece:
         chunk = _decode_answer(data)
     except _UNREADABLE:
         raise UpstreamError("upstream_bad_answer") from None
-    _check_error(chunk.error, data)
-    usage = _read_usage(chunk.usage)
+    check_error(chunk.error, data)
+    usage = read_usage(chunk.usage)
     if not chunk.choices:
         return Piece(model=chunk.model, usage=usage)
     choice = chunk.choices[0]
@@ -238,105 +244,17 @@ def last_event(tail: bytes) -> bytes:
     return tail.rstrip(b"\r\n") + b"\n\n"
 
 
-class Relay:
-    """Passes an upstream's stream on to an OpenAI caller, event by event and byte for byte, and watches it.
-
-    After `feed` look at `done` (the end was passed on; nothing more will be) and at `error` (the stream broke before
-    its end). `usage` is what the provider counted, once it has said so.
-    """
-
-    __slots__ = ("_finished", "_hide_usage", "_splitter", "done", "error", "usage")
-
-    def __init__(self, *, hide_usage: bool) -> None:
-        """`hide_usage` removes the extra usage chunk, for callers who did not ask for it."""
-        self._hide_usage = hide_usage
-        self._splitter = sse.EventSplitter()
-        self._finished = False
-        self.done = False
-        self.error: UpstreamError | None = None
-        self.usage: Usage | None = None
-
-    def feed(self, data: bytes) -> bytes:
-        """Return what can be passed on now: whole events only."""
-        if self.done or self.error is not None:
-            return b""
-        if not self._splitter.tail and data.endswith(b"\n\n") and data.find(b"\r") < 0 and not _may_tell(data):
-            return data
-        out: list[bytes] = []
-        try:
-            for event in self._splitter.feed(data):
-                if not self._take(event, out):
-                    break
-        except UpstreamError as error:
-            self.error = error
-        return out[0] if len(out) == 1 else b"".join(out)
-
-    def end(self) -> bytes:
-        """Return what is still to be passed on at the upstream's regular end of body.
-
-        A stream whose answer had finished is completed with the end mark that it lacks; any other one was cut.
-        """
-        out: list[bytes] = []
-        last = last_event(self._splitter.finish())
-        try:
-            if last and not self.done and self.error is None:
-                self._take(last, out)
-        except UpstreamError as error:
-            self.error = error
-        if not self.done and self.error is None:
-            if self._finished:
-                out.append(DONE)
-                self.done = True
-            else:
-                self.error = UpstreamError("upstream_cut")
-        return b"".join(out)
-
-    def _take(self, event: bytes, out: list[bytes]) -> bool:
-        """Look at one event and pass it on; False when nothing may follow it."""
-        if _may_tell(event):
-            data = sse.data_of(event) or b""
-            if data.strip() == b"[DONE]":
-                out.append(event)
-                self.done = True
-                return False
-            try:
-                outline = _decode_outline(data)
-            except _UNREADABLE:
-                outline = _Outline()
-            _check_error(outline.error, data)
-            if outline.choices:
-                self._finished = self._finished or any(choice.finish_reason for choice in outline.choices)
-            self.usage = _read_usage(outline.usage) or self.usage
-            if self._hide_usage and outline.choices == [] and bytes(outline.usage) != b"null":
-                return True
-        out.append(event)
-        return True
-
-
-def _may_tell(events: bytes) -> bool:
-    """Tell cheaply whether events are worth reading: most chunks name the telling fields only to say null."""
-    return (
-        events.find(b"[DONE]") >= 0
-        or events.find(b'"error"') >= 0
-        or _says(events, b'"finish_reason"', b'"finish_reason":null', b'"finish_reason": null')
-        or _says(events, b'"usage"', b'"usage":null', b'"usage": null')
-    )
-
-
-def _says(events: bytes, field: bytes, null: bytes, spaced_null: bytes) -> bool:
-    """Tell whether a field is there with a value, in any of the events."""
-    named = events.count(field)
-    return named > 0 and named != events.count(null) and named != events.count(null) + events.count(spaced_null)
-
-
-def _check_error(error: Raw, data: bytes) -> None:
+def check_error(error: Raw, data: bytes) -> None:
     """Raise what an answer says went wrong; some servers name the field in every answer, and leave it empty."""
     raw = bytes(error)
     if raw[:1] in (b"{", b'"') and raw not in _NO_ERRORS:
-        raise UpstreamError("upstream_error_event", provider_message=openai_errors.message_of(data))
+        said = openai_errors.read_error(data)
+        event = UpstreamError("upstream_error_event", provider_message=said.message)
+        event.provider_code = said.code
+        raise event
 
 
-def _read_usage(raw: Raw) -> Usage | None:
+def read_usage(raw: Raw) -> Usage | None:
     """Return the provider's counts when they can be counts: present, whole and in a sane range."""
     try:
         counts = _decode_counts(raw)
@@ -347,32 +265,4 @@ def _read_usage(raw: Raw) -> Usage | None:
         return None
     if not (0 <= sent <= MAX_TOKENS_COUNT and 0 <= answered <= MAX_TOKENS_COUNT):
         return None
-    return Usage(int(sent), int(answered))
-
-
-class OpenAIDialect:
-    """OpenAI chat, as the pipeline speaks it."""
-
-    def decode(self, body: bytes, content_type: str) -> Asked:
-        """Read a caller's body, whatever it was declared to be, except for the forms that are never JSON."""
-        if content_type.lower().startswith("multipart/"):
-            raise CallerError(
-                Kind.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", parameters={"content_type": content_type[:100]}
-            )
-        return Asked(decode_request(body))
-
-    def relay(self, asked: Asked) -> Relay:
-        """Return what passes the upstream's stream on to the caller."""
-        return Relay(hide_usage=not asked.chat.wants_usage)
-
-    def encode_whole(self, asked: Asked, body: bytes) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - a port's method
-        """Pass an upstream's whole answer on as it is, once it is seen to be one. Raises `UpstreamError`."""
-        return body, check_answer(body)
-
-    def status_of(self, kind: Kind) -> int:
-        """Return the HTTP status for a situation."""
-        return openai_errors.status_of(kind)
-
-    def encode_error(self, error: GateError, message: str, request_id: str) -> bytes:  # noqa: ARG002 - a port's method
-        """Write an error's body; `message` is its text in the caller's language."""
-        return openai_errors.encode_error(error, message)
+    return Usage(int(sent), int(answered), bytes(raw))

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from chatgate.protocols import document, openai_chat, sse
+from chatgate.protocols.openai_stream import Relay
 from chatgate.vocabulary.chat import Asked, ChatCall, Message, Usage
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, UpstreamError
 
@@ -195,80 +196,45 @@ def encode_answer(text: str, model: str, usage: Usage | None, dialogue: tuple[Me
         {
             "code": 200,
             "msg": "success",
-            "data": {"response": text, "model": model, "usage": usage},
+            "data": {
+                "response": text,
+                "model": model,
+                "usage": usage and {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+            },
             "current_response": text,
             "result": (*dialogue, Message("assistant", text)),
         }
     )
 
 
-class Relay:
-    """Turns an upstream's OpenAI stream into the plain API's.
+class PlainRelay(Relay):
+    """Turns the chunks into the plain API's events: one for each piece of text, and the success object at the end."""
 
-    After `feed` look at `done` (the whole answer was sent; nothing more will be) and at `error` (the stream broke
-    before its end). `usage` is what the provider counted, once it has said so.
-    """
-
-    __slots__ = ("_dialogue", "_finished", "_model", "_splitter", "_texts", "done", "error", "usage")
+    __slots__ = ("_dialogue", "_model", "_texts")
 
     def __init__(self, model: str, dialogue: tuple[Message, ...]) -> None:
         """`model` is reported until the provider names the one that answers."""
+        super().__init__()
         self._model = model
         self._dialogue = dialogue
-        self._splitter = sse.EventSplitter()
         self._texts: list[str] = []
-        self._finished = False
-        self.done = False
-        self.error: UpstreamError | None = None
-        self.usage: Usage | None = None
 
-    def feed(self, data: bytes) -> bytes:
-        """Return what can be sent now."""
-        if self.error is not None:
-            return b""
-        out: list[bytes] = []
+    def _pass_on(self, event: bytes, data: bytes) -> bytes:  # noqa: ARG002 - an heir's signature
         try:
-            for event in self._splitter.feed(data):
-                if not self.done:
-                    self._take(event, out)
-        except UpstreamError as error:
-            self.error = error
-        return b"".join(out)
-
-    def end(self) -> bytes:
-        """Return what is still to be sent at the upstream's regular end of body; one without a finish was cut."""
-        out: list[bytes] = []
-        last = openai_chat.last_event(self._splitter.finish())
-        try:
-            if last and not self.done and self.error is None:
-                self._take(last, out)
-        except UpstreamError as error:
-            self.error = error
-        if not self.done and self.error is None:
-            if self._finished:
-                out.append(self._whole())
-            else:
-                self.error = UpstreamError("upstream_cut")
-        return b"".join(out)
-
-    def _take(self, event: bytes, out: list[bytes]) -> None:
-        data = sse.data_of(event)
-        if data is None or not data.strip():
-            return
-        if data.strip() == b"[DONE]":
-            out.append(self._whole())
-            return
-        piece = openai_chat.read_piece(data)
+            piece = openai_chat.read_piece(data)
+        except UpstreamError:
+            return b""  # Its text cannot be made out: it is skipped, as any broken event.
         self._model = piece.model or self._model
-        self._finished = self._finished or piece.finished
-        self.usage = piece.usage or self.usage
-        if piece.text:
-            self._texts.append(piece.text)
-            out.append(sse.event(msgspec.json.encode({"delta": piece.text})))
+        if not piece.text:
+            return b""
+        self._texts.append(piece.text)
+        return sse.event(msgspec.json.encode({"delta": piece.text}))
 
-    def _whole(self) -> bytes:
-        self.done = True
+    def _last(self) -> bytes:
         return sse.event(encode_answer("".join(self._texts), self._model, self.usage, self._dialogue))
+
+    def _comment(self, event: bytes) -> bytes:  # noqa: ARG002 - an heir's signature
+        return b""
 
 
 # --- Errors -----------------------------------------------------------------------------------------------------------
@@ -305,9 +271,9 @@ class PlainDialect:
         """Read a caller's body. Raises `CallerError`."""
         return decode_request(body, content_type, self._default_model)
 
-    def relay(self, asked: Asked) -> Relay:
+    def relay(self, asked: Asked) -> PlainRelay:
         """Return what turns the upstream's stream into the caller's."""
-        return Relay(asked.chat.asked_model, asked.dialogue)
+        return PlainRelay(asked.chat.asked_model, asked.dialogue)
 
     def encode_whole(self, asked: Asked, body: bytes) -> tuple[bytes, Usage | None]:
         """Turn an upstream's whole answer into the caller's. Raises `UpstreamError`."""

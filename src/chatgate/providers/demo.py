@@ -14,6 +14,7 @@ import msgspec
 
 from chatgate.protocols import sse
 from chatgate.vocabulary.errors import UpstreamError
+from chatgate.vocabulary.exchange import Verdict
 from chatgate.vocabulary.upstreams import Origin, Upstream
 
 if TYPE_CHECKING:
@@ -101,10 +102,10 @@ class DemoAnswer:
         """Return the next piece; b"" at the end."""
         return await anext(self._chunks, b"")
 
-    async def forward(self, take: Callable[[bytes], bool]) -> bool:
+    async def forward(self, take: Callable[[bytes], Verdict]) -> bool:
         """Hand every piece to `take`; False once it wants no more for now."""
         async for chunk in self._chunks:
-            if not take(chunk):
+            if take(chunk) is Verdict.STOP:
                 return False
         return True
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import email.utils
+import re
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from chatgate.vocabulary.errors import CallerError, GateError, Kind, UpstreamError
+from chatgate.vocabulary.errors import Blame, CallerError, GateError, Kind, Remedy, UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,8 +19,27 @@ MAX_WAIT_SECONDS = 31 * 86400.0
 """A longer wait than any provider's quota period is a mistake."""
 
 _BAD_REQUEST, _UNAUTHORIZED, _PAYMENT_REQUIRED, _FORBIDDEN, _NOT_FOUND = 400, 401, 402, 403, 404
-_REQUEST_TIMEOUT, _CONFLICT, _TOO_LARGE, _TOO_EARLY, _TOO_MANY, _SERVER_ERROR = 408, 409, 413, 425, 429, 500
+_REQUEST_TIMEOUT, _CONFLICT, _TOO_LARGE, _UNPROCESSABLE = 408, 409, 413, 422
+_TOO_EARLY, _TOO_MANY, _SERVER_ERROR = 425, 429, 500
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+_PACE_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error", "429"})
+# Source: https://platform.openai.com/docs/guides/error-codes, and Azure's content filter,
+# https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter (both read 2026-11-23).
+_CONTENT_CODES = frozenset(
+    {
+        "content_filter",
+        "content_policy_violation",
+        "data_inspection_failed",
+        "moderation_blocked",
+        "responsibleaipolicyviolation",
+        "sensitive_words_detected",
+    }
+)
+_LENGTH_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "string_above_max_length"})
+_LENGTH_WORDS = re.compile(
+    r"maximum context length|context (length|window|size)|(prompt|input) is too long|too many (input )?tokens",
+    re.IGNORECASE,
+)
 
 
 def failure_of(
@@ -32,12 +52,69 @@ def failure_of(
     model: str,
     own_key: bool,
 ) -> GateError:
-    """Return the error for an answer that is no success.
+    """Return the error for an answer that is no success, with what may be tried next and whose fault it was.
 
     `message`, `code` and `param` are the provider's, already freed of secrets; `own_key` says that the key which it
-    saw was the caller's own; `model` is the name that was sent.
+    saw was the caller's own, whose troubles say nothing about ours; `model` is the name that was sent.
     """
     said = None if message is None else message[:MAX_MESSAGE_CHARACTERS]
+    error = _told(status, said, code, param, retry_after_seconds, model, own_key=own_key)
+    error.remedy, error.blame = _judge(error, status, code, said, own_key=own_key)
+    return error
+
+
+def _judge(  # noqa: PLR0911 - one for each class of failure
+    error: GateError, status: int, code: str | None, said: str | None, *, own_key: bool
+) -> tuple[Remedy, Blame]:
+    """Return what may be tried next, and whose fault it was."""
+    if is_about_content(code):
+        return Remedy.PASS_ON, Blame.NOTHING
+    if status in {_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE} and is_about_length(code, said):
+        return Remedy.LARGER_WINDOW, Blame.NOTHING
+    if status in {_UNAUTHORIZED, _FORBIDDEN} and not own_key:
+        return Remedy.ANOTHER_TARGET, Blame.CREDENTIAL
+    if error.kind is Kind.INSUFFICIENT_QUOTA and not own_key:
+        return Remedy.ANOTHER_TARGET, Blame.PACE
+    if error.kind is Kind.RATE_LIMIT_EXCEEDED:
+        return Remedy.RETRY, Blame.NOTHING if own_key else Blame.PACE
+    if status == _NOT_FOUND:
+        return Remedy.ANOTHER_TARGET, Blame.NOTHING
+    return error.remedy, error.blame
+
+
+def judge_event(error: UpstreamError) -> UpstreamError:
+    """Say what may be tried after an error that came inside an answer with status 200."""
+    code, said = error.provider_code, error.provider_message
+    if is_about_content(code):
+        error.remedy, error.blame = Remedy.PASS_ON, Blame.NOTHING
+    elif is_about_length(code, said):
+        error.remedy, error.blame = Remedy.LARGER_WINDOW, Blame.NOTHING
+    elif code in _PACE_CODES:
+        error.blame = Blame.PACE
+    return error
+
+
+def is_about_content(code: str | None) -> bool:
+    """Tell whether a provider refused what was asked, and not how: that is passed on, never routed around."""
+    return code is not None and code.lower() in _CONTENT_CODES
+
+
+def is_about_length(code: str | None, message: str | None) -> bool:
+    """Tell whether a provider says that the model cannot take in so much."""
+    return code in _LENGTH_CODES or (message is not None and _LENGTH_WORDS.search(message) is not None)
+
+
+def _told(
+    status: int,
+    said: str | None,
+    code: str | None,
+    param: str | None,
+    retry_after_seconds: float | None,
+    model: str,
+    *,
+    own_key: bool,
+) -> GateError:
+    """Return what the caller is told."""
     if status == _UNAUTHORIZED:
         reason = "provider_refused_key_caller" if own_key else "provider_refused_key_server"
         return CallerError(Kind.INVALID_KEY, reason)

@@ -5,7 +5,10 @@ Only headers named here are ever sent; nothing of the caller's head goes upstrea
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from chatgate import __version__
 from chatgate.vocabulary.exchange import OutboundRequest
@@ -32,10 +35,16 @@ class Requests:
         ).encode()
         self._models = f"GET {upstream.base_path}/models HTTP/1.1\r\n{common}Accept: application/json\r\n".encode()
 
-    def chat(self, body: bytes, secret: str) -> OutboundRequest:
-        """Return the request for a chat; `secret` is the key to show, "" for none."""
+    def chat(self, body: bytes, secret: str, left_seconds: float | None = None) -> OutboundRequest:
+        """Return the request for a chat; `secret` is the key to show, "" for none.
+
+        `left_seconds` is what is left of the call's time, None when all of it is.
+        """
         head = b"%b%bContent-Length: %d\r\n\r\n" % (self._chat, _authorization(secret), len(body))
-        return OutboundRequest(self.upstream.origin, head, body, self._timeouts)
+        timeouts = self._timeouts
+        if left_seconds is not None:
+            timeouts = structs.replace(timeouts, total_seconds=left_seconds)
+        return OutboundRequest(self.upstream.origin, head, body, timeouts)
 
     def models(self, secret: str, timeouts: Timeouts) -> OutboundRequest:
         """Return the request for the list of models."""
@@ -43,6 +52,7 @@ class Requests:
         return OutboundRequest(self.upstream.origin, head, b"", timeouts)
 
 
+@lru_cache(maxsize=1024)
 def _authorization(secret: str) -> bytes:
     return b"Authorization: Bearer %b\r\n" % secret.encode("ascii") if secret else b""
 

@@ -9,6 +9,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from chatgate.vocabulary.upstreams import Continuation
+
 _CATALOGUE = files("chatgate.providers").joinpath("catalog")
 
 
@@ -31,7 +33,8 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
 
     `base_url` is its own address, None for software that runs anywhere. `keys_url` is where a person gets a key.
     `small_model` is what the plain API asks for when nobody names a model.
-    `key_needed` says that nothing there answers without one.
+    `key_needed` says that nothing there answers without one. `continuation` is how it is asked to go on with an
+    assistant's message, None when it cannot be, or when that depends on what runs there.
     """
 
     title: str
@@ -40,6 +43,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
     keys_url: str | None = None
     key_needed: bool = False
     small_model: str | None = None
+    continuation: Continuation | None = None
     parameters: Parameters = Parameters()
 
 

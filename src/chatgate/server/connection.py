@@ -7,7 +7,7 @@
 
 HEAD        waiting for a request, or reading its head
 BODY        the caller is identified, the body is being collected
-SERVING     the task of the call runs; what else comes in is kept as it came
+SERVING     the call runs; what else comes in is kept as it came
 DISCARDING  answered by the head alone; a small body is read and thrown away, so that the connection can go on
 LINGERING   answered for the last time; reads on for a moment, because a close with unread bytes resets the connection
             and can destroy the answer on its way
@@ -25,6 +25,7 @@ from typing import Final, cast
 from chatgate.server.answer import INFINITY, Answering, Phase
 from chatgate.server.body import Body, ChunkedBody, SizedBody, body_too_large
 from chatgate.server.head import CHUNKED, Head, HeadReader
+from chatgate.server.run import Run
 from chatgate.server.state import ServerState
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
 from chatgate.vocabulary.exchange import Envelope, Identified, Reply
@@ -59,7 +60,7 @@ class Stage:
 
 
 class Connection(Answering):
-    """The reading half of a connection, and its life. `task` is that of the call being served, if there is one."""
+    """The reading half of a connection, and its life. `run` is that of the call being served, if there is one."""
 
     __slots__ = (
         "_body",
@@ -72,7 +73,7 @@ class Connection(Answering):
         "_reader",
         "_stage",
         "_unwanted_bytes",
-        "task",
+        "run",
     )
 
     def __init__(self, state: ServerState) -> None:
@@ -88,7 +89,7 @@ class Connection(Answering):
         self._body: Body | None = None
         self._body_began_at = 0.0
         self._unwanted_bytes = 0
-        self.task: asyncio.Task[None] | None = None
+        self.run: Run | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or say that there are too many (called by the transport)."""
@@ -109,7 +110,7 @@ class Connection(Answering):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes (called by the transport)."""
-        if self.task is not None or self._kept:
+        if self.run is not None or self._kept:
             self._keep(data)
         else:
             self._consume(data)
@@ -306,26 +307,19 @@ class Connection(Answering):
     def _serve(self, identified: Identified, content: bytes) -> None:
         self._stage = Stage.SERVING
         self._wait_until(INFINITY)
-        self.task = self._loop.create_task(self._run(identified, content))
+        self.run = run = Run(self._state.gate.serve(identified, content, self), self._end_call)
+        run.start()
 
-    async def _run(self, identified: Identified, content: bytes) -> None:
-        """Have the gateway answer, and leave the connection ready for the next request, or closed."""
-        try:
-            await self._state.gate.serve(identified, content, self)
-        except asyncio.CancelledError:
+    def _end_call(self, run: Run, error: BaseException | None) -> None:
+        """Leave the connection ready for the next request, or closed (called by the run)."""
+        self.run = None
+        if error is not None:
             self._keep_alive = False
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary: a bug ends one connection and is logged sparingly
-            self._keep_alive = False
-            self._state.report(error)
-        finally:
-            self._end_call()
-
-    def _end_call(self) -> None:
-        self.task = None
+            if isinstance(error, Exception):
+                self._state.report(error)
         if self._phase == Phase.GONE:
-            return
-        if self._phase != Phase.ANSWERED:
+            self._state.departed.discard(run)
+        elif self._phase != Phase.ANSWERED:
             self.abort()
         elif self._keep_alive and not self._state.draining:
             self._rest()
@@ -355,9 +349,9 @@ class Connection(Answering):
         self._reader.reset()
         self._kept = b""
         self._body = None
-        if self.task is not None:
-            self._state.depart(self.task)
-            self.task = None
+        run, self.run = self.run, None
+        if run is not None:
+            self._state.depart(run)
 
     def _rest(self) -> None:
         """Wait for the next request; the clock of the last sweep is exact enough for that."""

@@ -44,6 +44,15 @@ class Server:
         self._grace_ends_at = float("inf")
 
     @property
+    def gate(self) -> Gate:
+        """Return the gateway that new calls get; it may be replaced by another."""
+        return self._state.gate
+
+    @gate.setter
+    def gate(self, gate: Gate) -> None:
+        self._state.gate = gate
+
+    @property
     def connections(self) -> int:
         """Return how many connections are open."""
         return len(self._state.connections)
@@ -51,7 +60,7 @@ class Server:
     @property
     def in_flight(self) -> int:
         """Return how many calls are being served, those included whose caller left before they were settled."""
-        serving = sum(connection.task is not None for connection in self._state.connections)
+        serving = sum(connection.run is not None for connection in self._state.connections)
         return serving + len(self._state.departed)
 
     @property
@@ -91,7 +100,7 @@ class Server:
         """Go down in good order; return when every connection is closed.
 
         From now on every answer closes its connection. The listener stays for `listener_grace_seconds`, so that load
-        balancers can be told. Calls may go on for `grace_seconds`, both counted from now; then their tasks are
+        balancers can be told. Calls may go on for `grace_seconds`, both counted from now; then they are
         cancelled with the message "draining" and have a second to end their answers. A second call with less grace
         makes the first one hurry.
         """
@@ -105,9 +114,9 @@ class Server:
             self._listener.close()
         self._close_idle()
         await self._wait_while(self._is_in_grace_and_busy)
-        for connection in state.connections:
-            if connection.task is not None:
-                connection.task.cancel("draining")
+        for connection in list(state.connections):
+            if connection.run is not None:
+                connection.run.cancel("draining")
         await self._wait_while(self._is_busy, until=state.clock() + FAREWELL_SECONDS)
         for connection in list(state.connections):
             connection.abort()

@@ -5,7 +5,6 @@ Made by `serving`, read by every connection. It opens no socket and starts no ta
 
 from __future__ import annotations
 
-import asyncio
 import http
 import itertools
 import logging
@@ -19,6 +18,7 @@ from chatgate.vocabulary.exchange import Gate
 
 if TYPE_CHECKING:
     from chatgate.server.connection import Connection
+    from chatgate.server.run import Run
 
 STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in http.HTTPStatus
@@ -58,7 +58,7 @@ class ServerState:
         self.clock = clock
         self.max_connections = connection_cap(limits.max_connections)
         self.connections: set[Connection] = set()
-        self.departed: set[asyncio.Task[None]] = set()
+        self.departed: set[Run] = set()
         self.draining = False
         self._wall_clock = wall_clock
         self._request_prefix = f"req_{secrets.token_hex(6)}"
@@ -91,11 +91,10 @@ class ServerState:
         """Return an id that no other process and no other request has."""
         return f"{self._request_prefix}{next(self._request_numbers):08x}"
 
-    def depart(self, task: asyncio.Task[None]) -> None:
-        """Cancel the task of a caller who left, and hold on to it until it has settled."""
-        self.departed.add(task)
-        task.add_done_callback(self.departed.discard)
-        task.cancel("client left")
+    def depart(self, run: Run) -> None:
+        """Cancel the call of a caller who left, and hold on to it until it has settled."""
+        self.departed.add(run)
+        run.cancel("client left")
 
     def report(self, error: Exception) -> None:
         """Log a bug with its traceback, at most once a second: a flood of them must not fill the disk."""

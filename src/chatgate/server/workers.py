@@ -1,9 +1,9 @@
 """Several processes on one port: a parent that takes no calls, and the workers that it starts, watches and stops.
 
-Parent and worker share two pipes and nothing else. Orders go down one: stop, hurry, and its end, which only comes when
-the parent is dead, means both. The other goes up: a byte when the worker takes calls, and its end when the worker is
-dead. So neither needs to poll, nobody is left behind, and a signal that a terminal or a supervisor sends to every
-process is no second order.
+Parent and worker share two pipes and nothing else. Orders go down one: reload, stop, hurry, and its end, which only
+comes when the parent is dead, means the last two. The other goes up: a byte when the worker takes calls, and its end
+when the worker is dead. So neither needs to poll, nobody is left behind, and a signal that a terminal or a supervisor
+sends to every process is no second order.
 
 The parent forks, hence it must have no thread and no loop. It knows nothing of calls. `app` asks for the workers, and
 is what runs in them.
@@ -30,11 +30,14 @@ MAX_RESTART_DELAY_SECONDS: Final = 30.0
 HURRY_SECONDS: Final = 8.0
 """How long a worker that was told to hurry may still take; then it is killed."""
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS: Final = (*_STOP_SIGNALS, signal.SIGHUP)
 _READY: Final = b"r"
 _STOP: Final = b"s"
 _HURRY: Final = b"h"
+_RELOAD: Final = b"u"
 _NEVER: Final = float("inf")
+_STANDARD_INPUT: Final = 0
 
 
 class WorkerError(Exception):
@@ -93,15 +96,17 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # The parent is dead, as the orders will say.
             os.write(self._reports, _READY)
 
-    def obey(self, stop: Callable[[], None], hurry: Callable[[], None]) -> None:
-        """Have the running loop call these when the parent says so; both when it is dead."""
+    def obey(self, stop: Callable[[], None], hurry: Callable[[], None], reload: Callable[[], None]) -> None:
+        """Have the running loop call these when the parent says so; the first two when it is dead."""
         loop = asyncio.get_running_loop()
 
         def on_order() -> None:
             order = os.read(self._orders, 1)
-            if order != _HURRY:
+            if order == _RELOAD:
+                reload()
+            if order in {_STOP, b""}:
                 stop()
-            if order != _STOP:
+            if order in {_HURRY, b""}:
                 hurry()
             if not order:
                 loop.remove_reader(self._orders)
@@ -174,6 +179,7 @@ class Workers:
         self._kill_at = _NEVER
         self._failure: WorkerError | None = None
         self._signals, self._signals_in = -1, -1
+        self._had_terminal = os.isatty(_STANDARD_INPUT)
 
     def run(self) -> Worker | None:
         """Start the workers and watch over them until a signal says to stop; a second one says to hurry.
@@ -248,8 +254,10 @@ class Workers:
         for descriptor, _ in poll.poll(None if due == _NEVER else max(0.0, due - self._clock()) * 1000):
             if descriptor == self._signals:
                 for number in os.read(self._signals, 64):
-                    if number in _SIGNALS:
+                    if number in _STOP_SIGNALS:
                         self._stop()
+                    elif number == signal.SIGHUP:
+                        self._reload()
             elif os.read(descriptor, 1) == _READY:
                 self._note_ready(running[descriptor])
             else:
@@ -312,6 +320,15 @@ class Workers:
             place.start_at = _NEVER
             if place.pid:
                 place.order(order)
+
+    def _reload(self) -> None:
+        """Tell all workers to read the configuration again, unless the terminal has gone: then to stop."""
+        if self._had_terminal and not os.isatty(_STANDARD_INPUT):
+            self._stop()
+            return
+        for place in self._places:
+            if place.pid:
+                place.order(_RELOAD)
 
     def _kill(self) -> None:
         self._kill_at = _NEVER

@@ -3,6 +3,7 @@
 tree         the settings that a process runs with
 reading      where they come from and what wins; the only reader of `os.environ`
 upstreams, limits, models, prices    the rules of the lists
+storage      where keys and records are kept
 environment  the names of environment variables
 document     the file, and the line of each key
 keys         every key of the file with its rule
@@ -16,11 +17,14 @@ from chatgate.settings.problems import Problem, SettingsError
 from chatgate.settings.reading import load, load_from_process
 from chatgate.settings.tree import (
     AccessSettings,
+    LedgerSettings,
     LimitRule,
     ModelSettings,
     Price,
+    RetrySettings,
     ServerSettings,
     Settings,
+    StreamSettings,
     TargetSettings,
 )
 from chatgate.settings.upstreams import OPENAI_COMPATIBLE
@@ -28,13 +32,16 @@ from chatgate.settings.upstreams import OPENAI_COMPATIBLE
 __all__ = [
     "OPENAI_COMPATIBLE",
     "AccessSettings",
+    "LedgerSettings",
     "LimitRule",
     "ModelSettings",
     "Price",
     "Problem",
+    "RetrySettings",
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "StreamSettings",
     "TargetSettings",
     "load",
     "load_from_process",

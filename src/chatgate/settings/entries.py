@@ -37,7 +37,9 @@ def read_entries(table: type[Struct], entries: Mapping[str, Entry], problems: Pr
             continue
         try:
             value = msgspec.convert(entry.value, rules[name], strict=not entry.is_text)
-        except msgspec.ValidationError:
+            # Bytes of a variable that are no UTF-8 arrive as lone surrogates, which nothing could print or send.
+            str(value).encode()
+        except (msgspec.ValidationError, UnicodeEncodeError):
             problems.add(entry.place, *_broken(rules[name], entry.value))
         else:
             sound[name] = Entry(value, entry.place)

@@ -38,13 +38,13 @@ _LONG_KEYS = {
     for section, table in SECTIONS.items()
     for field in msgspec.structs.fields(table)
 }
-_STORES = ("CHATGATE_DATABASE_URL", "CHATGATE_REDIS_URL")
+_OWN_SECRETS = ("CHATGATE_DATABASE_URL", "CHATGATE_PEPPER", "CHATGATE_REDIS_URL")
 _KNOWN = frozenset(
     {
         *_SHORT_KEYS,
         *_LONG_KEYS,
-        *_STORES,
-        *(f"{name}_FILE" for name in _STORES),
+        *_OWN_SECRETS,
+        *(f"{name}_FILE" for name in _OWN_SECRETS),
         "CHATGATE_CONFIG",
         "CHATGATE_DATA",
         # These two belong to the terminal client, which may run on the same machine.
@@ -124,11 +124,10 @@ class Environment:
         for name in sorted(self._values):
             if name.startswith(_PREFIX) and name not in _KNOWN:
                 self._problems.add(Place(name, name), "is not a known variable", nearest(name, _KNOWN))
-        for name in _STORES:
-            if entry := self.find_secret(name):
-                self._problems.add(
-                    entry.place, "is not supported yet by this version", "unset it; data stays in this process"
-                )
+        if entry := self.find_secret("CHATGATE_REDIS_URL"):
+            self._problems.add(
+                entry.place, "is not supported yet by this version", "unset it; counters stay in this process"
+            )
 
     def _sections(self, names: Mapping[str, tuple[str, str]]) -> dict[str, Entries]:
         sections: dict[str, Entries] = {section: {} for section in SECTIONS}

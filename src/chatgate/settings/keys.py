@@ -18,6 +18,7 @@ OptionalText = Annotated[str, Meta(max_length=256, description="a text")]
 Secret = Annotated[str, Meta(max_length=4096, description="a text", extra=_SECRET)]
 Secrets = Annotated[list[str], Meta(description="a list of texts", extra=_SECRET)]
 Texts = Annotated[list[str], Meta(description="a list of texts")]
+Names = Annotated[list[Text], Meta(description="a list of names")]
 Name = Annotated[
     str,
     Meta(
@@ -28,6 +29,11 @@ Name = Annotated[
 Port = Annotated[int, Meta(ge=0, le=65_535, description="a whole number from 0 to 65535")]
 Workers = Annotated[int, Meta(ge=1, le=1_024, description="a whole number from 1 to 1024")]
 Weight = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
+Priority = Annotated[int, Meta(ge=0, le=1_000, description="a whole number from 0 (used first) to 1000")]
+Tokens = Annotated[int, Meta(ge=1, le=10**9, description="a whole number from 1 to 1000000000")]
+InFlight = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number from 0 (any number) to 1000000")]
+Drains = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
+HedgingPercent = Annotated[float, Meta(ge=0, le=50, description="a number from 0 (off) to 50")]
 Retries = Annotated[int, Meta(ge=0, le=10, description="a whole number from 0 to 10")]
 Amount = Annotated[int, Meta(ge=0, le=10**12, description="a whole number from 0 (no limit) to 1000000000000")]
 Seconds = Annotated[float, Meta(gt=0, le=86_400, description="a number of seconds above 0, at most 86400 (a day)")]
@@ -35,9 +41,13 @@ Dollars = Annotated[
     str | int,
     Meta(description='an amount in decimal digits, in quotes so that it stays exact ("0.25")'),
 ]
+LimitAmount = Annotated[
+    str | int,
+    Meta(description='a whole number from 0 (no limit) to 1000000000000, or for usd an amount in quotes ("0.50")'),
+]
 Scope = Annotated[
-    Literal["address", "key", "model", "upstream", "global"],
-    Meta(description="one of address, key, model, upstream, global"),
+    str,
+    Meta(description='one of address, key, model, upstream, global, or several joined as in "key+model"'),
 ]
 Resource = Annotated[
     Literal["requests", "input_tokens", "output_tokens", "tokens", "usd", "in_flight"],
@@ -46,6 +56,15 @@ Resource = Annotated[
 Per = Annotated[
     Literal["second", "minute", "hour", "day", "week", "month"] | None,
     Meta(description="one of second, minute, hour, day, week, month"),
+]
+Durability = Annotated[Literal["process", "power"], Meta(description="one of process, power")]
+Days = Annotated[int, Meta(ge=0, le=36_500, description="a whole number of days from 0 (for ever) to 36500")]
+Recovery = Annotated[Literal["resume", "error"], Meta(description="one of resume, error")]
+OnDisconnect = Annotated[Literal["cancel", "drain"], Meta(description="one of cancel, drain")]
+Balance = Annotated[Literal["weighted", "least_loaded"], Meta(description="one of weighted, least_loaded")]
+Continuation = Annotated[
+    Literal["assistant_last", "prefix", "continue_final_message", "none"] | None,
+    Meta(description="one of assistant_last, prefix, continue_final_message, none"),
 ]
 TargetTables = Annotated[
     list[dict[str, Any]],
@@ -81,17 +100,39 @@ class TimeoutKeys(Struct, frozen=True):
 
 
 class RetryKeys(Struct, frozen=True):
-    """`[retry]`: extra attempts on the same target."""
+    """`[retry]`: extra attempts on the same target, and what becomes of a stream that breaks off."""
 
     max_retries: Retries = 2
+    recovery: Recovery = "resume"
+
+
+class StreamKeys(Struct, frozen=True):
+    """`[streams]`: what becomes of an answer whose caller has left."""
+
+    on_disconnect: OnDisconnect = "cancel"
+    drain_seconds: Seconds = 15.0
+    drain_calls: Drains = 50
+
+
+class HedgingKeys(Struct, frozen=True):
+    """`[hedging]`: second calls where the first one is late, in per cent of all calls."""
+
+    share_percent: HedgingPercent = 0.0
+
+
+class LedgerKeys(Struct, frozen=True):
+    """`[ledger]`: how safe a record is before a call goes on, and how long calls are kept, in days; 0 is for ever."""
+
+    durability: Durability = "process"
+    retention_days: Days = 0
 
 
 class LimitKeys(Struct, frozen=True):
-    """An item of `[[limits]]`; `per` is None for what is in flight, and only then."""
+    """An item of `[[limits]]`; `per` is None for what is in flight, and only then. Money is in US dollars."""
 
     scope: Scope
     resource: Resource
-    amount: Amount
+    amount: LimitAmount
     per: Per = None
 
 
@@ -114,6 +155,8 @@ class UpstreamKeys(Struct, frozen=True):
     api_key_env: Secret | None = None
     api_key_file: Secret | None = None
     proxy: Secret | None = None
+    max_in_flight: InFlight = 0
+    continuation: Continuation = None
 
 
 class TargetKeys(Struct, frozen=True):
@@ -122,14 +165,18 @@ class TargetKeys(Struct, frozen=True):
     upstream: Text
     model: Text | None = None
     weight: Weight = 1
+    priority: Priority = 0
+    context_tokens: Tokens | None = None
 
 
 class ModelKeys(Struct, frozen=True):
-    """An item of `[[models]]`."""
+    """An item of `[[models]]`; one `*` in `name` stands for any text."""
 
     name: Text
     targets: TargetTables
-    fallbacks: Texts = []
+    aliases: Names = []
+    fallbacks: Names = []
+    balance: Balance = "weighted"
 
 
 class SeedKeys(Struct, frozen=True):
@@ -147,6 +194,9 @@ SECTIONS: dict[str, type[Struct]] = {
     "access": AccessKeys,
     "timeouts": TimeoutKeys,
     "retry": RetryKeys,
+    "streams": StreamKeys,
+    "ledger": LedgerKeys,
+    "hedging": HedgingKeys,
 }
 """The tables that the environment can speak about too (`CHATGATE_<SECTION>__<KEY>`)."""
 

@@ -8,28 +8,55 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+
+from msgspec import structs
 
 from chatgate.settings.document import Document, read_document
 from chatgate.settings.entries import Entries, Entry, fill, read_entries
 from chatgate.settings.environment import Environment
-from chatgate.settings.keys import LISTS, SECTIONS, AccessKeys, RetryKeys, SeedKeys, ServerKeys, TimeoutKeys
+from chatgate.settings.keys import (
+    LISTS,
+    SECTIONS,
+    AccessKeys,
+    HedgingKeys,
+    LedgerKeys,
+    RetryKeys,
+    SeedKeys,
+    ServerKeys,
+    StreamKeys,
+    TimeoutKeys,
+)
 from chatgate.settings.limits import read_limits
-from chatgate.settings.models import DEMO_PREFIX, read_models
+from chatgate.settings.models import DEMO_PREFIX, answers_to, read_models
 from chatgate.settings.network import read_host, read_network, read_route
 from chatgate.settings.prices import read_prices
 from chatgate.settings.problems import Place, Problems, nearest
-from chatgate.settings.tree import AccessSettings, ModelSettings, ServerSettings, Settings
+from chatgate.settings.storage import read_storage
+from chatgate.settings.tree import (
+    AccessSettings,
+    LedgerSettings,
+    LimitRule,
+    ModelSettings,
+    RetrySettings,
+    ServerSettings,
+    Settings,
+    StreamSettings,
+)
 from chatgate.settings.upstreams import read_upstreams
-from chatgate.vocabulary.upstreams import Timeouts
+from chatgate.vocabulary.upstreams import Timeouts, Upstream
 
 _FILE_NAME = "chatgate.toml"
 
 
-def load_from_process(arguments: Mapping[str, object], providers: Mapping[str, str | None]) -> Settings:
+def load_from_process(
+    arguments: Mapping[str, object],
+    providers: Mapping[str, str | None],
+    demo_models: Collection[str] | None = None,
+) -> Settings:
     """Load the settings of this process; see `load`."""
-    return load(arguments, os.environ, Path.cwd(), providers)
+    return load(arguments, os.environ, Path.cwd(), providers, demo_models)
 
 
 def load(
@@ -37,14 +64,16 @@ def load(
     environ: Mapping[str, str],
     directory: Path,
     providers: Mapping[str, str | None],
+    demo_models: Collection[str] | None = None,
 ) -> Settings:
     """Load the settings, or raise `SettingsError` with everything that is wrong.
 
     `arguments` may hold `config`, `host`, `port`, `workers` and `data` of the command line, None for what was not
     given. `directory` is where relative paths start, and where `chatgate.toml` is looked for. `providers` maps the
-    names of the catalogue to their base URLs, None for software that runs anywhere.
+    names of the catalogue to their base URLs, None for software that runs anywhere. `demo_models` are those that may
+    be fallbacks, None when any name below `demo/` will do.
     """
-    return _Reading(arguments, environ, directory, providers).read()
+    return _Reading(arguments, environ, directory, providers).read(demo_models)
 
 
 class _Reading:
@@ -66,7 +95,7 @@ class _Reading:
         self._config = self._find_config()
         self._document = self._read_config()
 
-    def read(self) -> Settings:
+    def read(self, demo_models: Collection[str] | None) -> Settings:
         """Read everything before complaining, so that one start shows every problem."""
         self._environment.check_names()
         self._refuse_unknown_tables()
@@ -77,22 +106,16 @@ class _Reading:
         seed = fill(SeedKeys, read_entries(SeedKeys, self._environment.seed_values(), self._problems))
         server = self._read_server(sections["server"])
         access = self._read_access(sections["access"])
-        timeouts = fill(TimeoutKeys, sections["timeouts"])
         limits = read_limits(self._document, seed, self._problems)
-        if limits and server.workers > 1:
-            self._problems.add(
-                sections["server"]["workers"].place,
-                "must be 1 while there are limits",
-                "each worker counts for itself, so several let through a multiple; give up the limits or the workers",
-            )
         prices = read_prices(self._document, self._problems)
         accounts = read_upstreams(self._document, self._environment, self._providers, self._problems)
-        self._warnings += accounts.warnings
         names = self._document.names("upstreams") or [upstream.name for upstream in accounts.upstreams]
-        models, warnings = read_models(self._document, names, self._problems)
-        self._warnings += warnings
+        models = read_models(self._document, names, demo_models, self._problems)
+        if server.workers > 1:
+            self._question_workers(sections["server"]["workers"], limits, accounts.upstreams)
         self._question_default_model(seed.DEFAULT_MODEL, models)
         data = self._find_data_directory()
+        storage = read_storage(self._environment, self._problems)
         self._problems.stop_if_any()
         return Settings(
             config=self._config and self._config[0],
@@ -100,19 +123,20 @@ class _Reading:
             server=server,
             access=access,
             limits=limits,
-            timeouts=Timeouts(
-                timeouts.connect_seconds,
-                timeouts.first_token_seconds,
-                timeouts.idle_seconds,
-                timeouts.total_seconds,
-            ),
-            max_retries=fill(RetryKeys, sections["retry"]).max_retries,
+            timeouts=Timeouts(**structs.asdict(fill(TimeoutKeys, sections["timeouts"]))),
+            retry=RetrySettings(**structs.asdict(fill(RetryKeys, sections["retry"]))),
+            streams=StreamSettings(**structs.asdict(fill(StreamKeys, sections["streams"]))),
+            ledger=LedgerSettings(**structs.asdict(fill(LedgerKeys, sections["ledger"]))),
+            hedging_share=fill(HedgingKeys, sections["hedging"]).share_percent / 100,
             prices=prices,
             upstreams=accounts.upstreams,
+            continuations=accounts.continuations,
             models=models,
             default_model=seed.DEFAULT_MODEL,
+            database_url=storage.database_url,
+            pepper=storage.pepper,
             warnings=tuple(self._warnings),
-            secret_values=accounts.secrets,
+            secret_values=accounts.secrets | storage.secrets,
         )
 
     def _find_config(self) -> tuple[Path, str] | None:
@@ -188,10 +212,6 @@ class _Reading:
 
     def _read_access(self, entries: Entries) -> AccessSettings:
         anonymous = fill(AccessKeys, entries).anonymous
-        if not anonymous:
-            self._warnings.append(
-                "access.anonymous is false, and this version makes no chatgate keys yet: nobody may call"
-            )
         return AccessSettings(self._read_networks("access", "allow", entries), anonymous)
 
     def _read_networks(self, section: str, key: str, entries: Entries) -> tuple[str, ...]:
@@ -206,10 +226,24 @@ class _Reading:
                 networks.append(read_network(text.strip()))
         return tuple(networks)
 
+    def _question_workers(self, workers: Entry, limits: tuple[LimitRule, ...], upstreams: tuple[Upstream, ...]) -> None:
+        if limits:
+            self._problems.add(
+                workers.place,
+                "must be 1 while there are limits",
+                "each worker counts for itself, so several let through a multiple; give up the limits or the workers",
+            )
+        self._warnings += [
+            f"upstream {upstream.name}: each of the {workers.value} workers counts for itself, "
+            f"so up to {workers.value * upstream.max_in_flight} calls may be under way there"
+            for upstream in upstreams
+            if upstream.max_in_flight
+        ]
+
     def _question_default_model(self, default_model: str | None, models: tuple[ModelSettings, ...]) -> None:
         if default_model is None or not models or default_model.startswith(DEMO_PREFIX):
             return
-        if all(model.name != default_model for model in models):
+        if not any(answers_to(model, default_model) for model in models):
             self._warnings.append("DEFAULT_MODEL is not among [[models]]: the plain API will refuse it")
 
     def _find_data_directory(self) -> Path:

@@ -6,12 +6,15 @@ nothing; made by `reading`, used by `app` and the commands.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
-from chatgate.vocabulary.upstreams import Timeouts, Upstream
+from chatgate.vocabulary.money import format_usd
+from chatgate.vocabulary.upstreams import Continuation, Timeouts, Upstream
 
 
 class ServerSettings(Struct, frozen=True):
@@ -39,10 +42,23 @@ class AccessSettings(Struct, frozen=True):
 
 
 class LimitRule(Struct, frozen=True):
-    """At most `amount` calls (1 or more) of one client address `per` second, minute, hour, day, week or month."""
+    """At most `amount` (1 or more) of a resource `per` second, minute, hour, day, week or month.
+
+    `scope` says in whose name calls are counted: `("global",)`, or some of address, key, model and upstream, in this
+    order, for each combination of them. Money is in nano-USD. `per` is "" for what is in flight.
+    """
 
     amount: int
     per: str
+    scope: tuple[str, ...] = ("address",)
+    resource: str = "requests"
+
+    def __str__(self) -> str:
+        """Describe the limit for the operator: `50 requests per hour for each address`."""
+        what = f"${format_usd(self.amount)}" if self.resource == "usd" else f"{self.amount} {self.resource}"
+        rate = f"{what} per {self.per}" if self.per else f"{self.amount} calls at once"
+        whose = "in all" if self.scope == ("global",) else f"for each {' and '.join(self.scope)}"
+        return f"{rate.replace('_', ' ')} {whose}"
 
 
 class Price(Struct, frozen=True):
@@ -53,20 +69,68 @@ class Price(Struct, frozen=True):
     output_usd_per_million: Decimal
 
 
+class RetrySettings(Struct, frozen=True):
+    """How often a target is tried again, and what follows on a stream that broke off: another target, or an error."""
+
+    max_retries: int
+    recovery: Literal["resume", "error"]
+
+
+class StreamSettings(Struct, frozen=True):
+    """What becomes of an answer whose caller has left.
+
+    With `"drain"` it is read on for its usage, `drain_seconds` at most, and `drain_calls` such answers at once.
+    """
+
+    on_disconnect: Literal["cancel", "drain"]
+    drain_seconds: float
+    drain_calls: int
+
+
+class LedgerSettings(Struct, frozen=True):
+    """How the record of calls is kept.
+
+    With `"power"` a record is on the disk itself before the call goes on, with `"process"` it outlives the process.
+    Calls are deleted `retention_days` after their end, never when that is 0.
+    """
+
+    durability: Literal["process", "power"]
+    retention_days: int
+
+
 class TargetSettings(Struct, frozen=True):
-    """One model at one upstream; `model` is None when the asked name goes there unchanged."""
+    """One model at one upstream.
+
+    `model` is None when the asked name goes there unchanged; in a wildcard model it may hold one `*`, which stands for
+    what the model's `*` matched. `weight` is its share among targets of the same `priority`, the lowest of which comes
+    first. `context_tokens` is None when not known.
+    """
 
     upstream: str
     model: str | None
-    weight: int
+    weight: int = 1
+    priority: int = 0
+    context_tokens: int | None = None
 
 
 class ModelSettings(Struct, frozen=True):
-    """A model that callers may ask for. `targets` is never empty; `fallbacks` names other models, in order."""
+    """A model that callers may ask for by its name or by one of its aliases.
+
+    `name` may hold one `*`, which matches any text; then there are no aliases. `targets` is never empty and in the
+    order of the file. `fallbacks` are names of other models, or of demo models, in order: no aliases, no wildcards, and
+    they lead in no loop.
+    """
 
     name: str
     targets: tuple[TargetSettings, ...]
-    fallbacks: tuple[str, ...]
+    fallbacks: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    balance: Literal["weighted", "least_loaded"] = "weighted"
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Tell whether the name is a pattern."""
+        return "*" in self.name
 
 
 class Settings(Struct, frozen=True):
@@ -74,8 +138,11 @@ class Settings(Struct, frozen=True):
 
     `config` is the file that was read, None when there was none. `data` is the absolute data directory, which need not
     exist yet. `upstreams` is never empty and begins with the default one. `models` is empty when any name goes to the
-    default upstream. `default_model` is None when not set. `warnings` are sentences about what this version reads and
-    does not do.
+    default upstream. `hedging_share` is how many second calls there may be for one call, 0 to 0.5. `continuations` says
+    for upstreams by name how they go on with an assistant's message, None for not at all; an upstream that is not in it
+    does what its provider does. `default_model` is None when not set. `database_url` is None for a file in `data`, and
+    `pepper`, one a line with the current one first, None for the one that `data` keeps. `warnings` are sentences that
+    an operator may regret not to have read.
     """
 
     config: Path | None
@@ -84,11 +151,17 @@ class Settings(Struct, frozen=True):
     access: AccessSettings
     limits: tuple[LimitRule, ...]
     timeouts: Timeouts
-    max_retries: int
+    retry: RetrySettings
+    streams: StreamSettings
+    ledger: LedgerSettings
+    hedging_share: float
     prices: tuple[Price, ...]
     upstreams: tuple[Upstream, ...]
+    continuations: Mapping[str, Continuation | None]
     models: tuple[ModelSettings, ...]
     default_model: str | None
+    database_url: str | None
+    pepper: str | None
     warnings: tuple[str, ...]
     secret_values: frozenset[str]
 
@@ -97,5 +170,5 @@ class Settings(Struct, frozen=True):
         return f"Settings(config={self.config}, data={self.data}, upstreams={self.upstreams})"
 
     def secrets(self) -> frozenset[str]:
-        """Return every secret that was loaded, provider keys and proxy passwords, for redaction."""
+        """Return every secret that was loaded, for redaction: provider keys, passwords in URLs, the pepper."""
         return self.secret_values

@@ -16,7 +16,7 @@ from chatgate.settings.keys import UpstreamKeys
 from chatgate.settings.network import Exemption, Proxy, read_base_url, read_no_proxy, read_proxy
 from chatgate.settings.problems import Place, Problems, Refusal, nearest, shown
 from chatgate.vocabulary.identity import KeyKind, read_key
-from chatgate.vocabulary.upstreams import Origin, Upstream
+from chatgate.vocabulary.upstreams import Continuation, Origin, Upstream
 
 OPENAI = "openai"
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -30,17 +30,17 @@ _DEMO = "demo"
 
 
 class Accounts(Struct, frozen=True):
-    """The upstreams, the default one first, every secret that was read for them, and sentences for the operator."""
+    """The upstreams, the default one first, what they say about continuing, and every secret read for them."""
 
     upstreams: tuple[Upstream, ...]
+    continuations: Mapping[str, Continuation | None]
     secrets: frozenset[str]
-    warnings: tuple[str, ...]
 
 
 class _Credential(Struct, frozen=True):
     """What is shown to a provider. `is_none` says that the operator declared that no key is needed."""
 
-    api_key: str = ""
+    api_keys: tuple[str, ...] = ()
     is_none: bool = False
 
 
@@ -67,7 +67,6 @@ class _Reader:
         self._environment = environment
         self._problems = problems
         self._secrets: set[str] = set()
-        self._warnings: list[str] = []
         self._proxy = self._read_environment_proxy()
         self._exemptions = self._read_exemptions()
 
@@ -79,7 +78,12 @@ class _Reader:
             upstreams = tuple(upstream for upstream in found if upstream is not None)
         else:
             upstreams = (self._read_environment_upstream(),)
-        return Accounts(upstreams, frozenset(self._secrets), tuple(self._warnings))
+        continuations = {
+            item.keys.name: None if item.keys.continuation == "none" else item.keys.continuation
+            for item in items
+            if item.keys.continuation is not None
+        }
+        return Accounts(upstreams, continuations, frozenset(self._secrets))
 
     def _refuse_bad_names(self, items: list[Item[UpstreamKeys]]) -> None:
         seen: set[str] = set()
@@ -100,9 +104,9 @@ class _Reader:
             provider=OPENAI if is_openai else OPENAI_COMPATIBLE,
             origin=self._with_proxy(origin, self._environment_proxy_for(origin)),
             base_path=path,
-            api_key=credential.api_key,
+            api_keys=credential.api_keys,
             # An unset API_KEY has always meant that callers bring one, wherever the calls go.
-            key_needed=not credential.is_none and (is_openai or not credential.api_key),
+            key_needed=not credential.is_none and (is_openai or not credential.api_keys),
             is_default=True,
         )
 
@@ -126,9 +130,10 @@ class _Reader:
             provider=provider,
             origin=self._with_proxy(origin, self._proxy_of_item(item, origin)),
             base_path=path,
-            api_key=credential.api_key,
+            api_keys=credential.api_keys,
             key_needed=not credential.is_none and provider == OPENAI and origin == _OPENAI_ORIGIN,
             is_default=is_default,
+            max_in_flight=item.keys.max_in_flight,
         )
 
     def _base_url_of_environment(self) -> tuple[Origin, str] | None:
@@ -154,13 +159,18 @@ class _Reader:
         given = [name for name in _CREDENTIAL_KEYS if getattr(item.keys, name)]
         if len(given) > 1:
             self._problems.add(item.place(given[1]), f"cannot stand beside {given[0]}", "keep one of the two")
-        keys = self._keys_of_item(item, given[0]) if given else []
-        if len(keys) > 1:
-            self._warnings.append(
-                f"upstream {item.keys.name}: this version uses the first of its {len(keys)} keys only"
-            )
-        credentials = [self._credential(key, item.place(given[0])) for key in keys]
-        return credentials[0] if credentials else _Credential()
+        secrets = self._keys_of_item(item, given[0]) if given else []
+        places = [item.place(given[0], *([index] if given[0] == "api_keys" else [])) for index in range(len(secrets))]
+        credentials = [self._credential(secret, place) for secret, place in zip(secrets, places, strict=True)]
+        for index, (credential, place) in enumerate(zip(credentials, places, strict=True)):
+            if credential in credentials[:index]:
+                self._problems.add(place, "is the same key as an earlier one", "list each key once")
+            elif credential.is_none and len(credentials) > 1:
+                self._problems.add(place, "says that no key is needed, beside other keys", "remove it, or the others")
+        return _Credential(
+            tuple(key for credential in credentials for key in credential.api_keys),
+            is_none=any(credential.is_none for credential in credentials),
+        )
 
     def _keys_of_item(self, item: Item[UpstreamKeys], way: str) -> list[str]:
         """Return the keys that an item names in one of the four ways, the best first."""
@@ -192,7 +202,7 @@ class _Reader:
             self._problems.add(place, "must be a key without blanks and without characters outside ASCII")
         else:
             self._secrets.add(secret)
-        return _Credential(secret)
+        return _Credential((secret,))
 
     def _read_environment_proxy(self) -> Proxy | None:
         for name in ("HTTPS_PROXY", "ALL_PROXY"):

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+
+from chatgate.vocabulary.upstreams import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +32,34 @@ OTHER_MODEL = "other"
 """The label of every model that the configuration does not name."""
 
 
+TARGET_STATES = ("closed", "open", "half_open", "key_refused")
+"""The states of a target; the first three are those of its circuit."""
+
+
+class Circuit(Protocol):
+    """How a target is doing."""
+
+    @property
+    def state(self) -> str:
+        """Return one of the first three of `TARGET_STATES`."""
+
+
+class Credential(Protocol):
+    """How a key is doing."""
+
+    is_refused: bool
+
+
+class UpstreamCalls(Protocol):
+    """The calls under way at an upstream."""
+
+    name: str
+    in_flight: int
+
+
+Standing = tuple[Target, Circuit, Credential, UpstreamCalls]
+"""A target and how it is doing."""
+
 # A series is a row of cells, one for each thing that is added up over the calls that are alike in every label. It may
 # lie in memory that other processes see too, which holds nothing but numbers.
 _BUCKETS = len(BOUNDS_SECONDS) + 1
@@ -38,7 +68,9 @@ _DURATIONS = 3
 _DURATION_SECONDS = _DURATIONS + _BUCKETS
 _FIRST_TOKENS = _DURATION_SECONDS + 1
 _FIRST_TOKEN_SECONDS = _FIRST_TOKENS + _BUCKETS
-_WIDTH = _FIRST_TOKEN_SECONDS + 1
+_RETRIES = _FIRST_TOKEN_SECONDS + 1
+_WIDTH = _RETRIES + 1
+_MS = 1000.0
 
 
 class Metrics(Collector):
@@ -46,7 +78,6 @@ class Metrics(Collector):
 
     def __init__(
         self,
-        known_models: Iterable[str],
         gauges: Mapping[str, tuple[str, Callable[[], float]]],
         share: Share | None = None,
     ) -> None:
@@ -54,16 +85,22 @@ class Metrics(Collector):
 
         With a share, this process is one of several workers, and each of them tells the sums over all.
         """
-        self._known_models = frozenset((*known_models, ""))
+        self._known_models = frozenset(("",))
+        self._targets: Callable[[], Iterable[Standing]] = tuple
         self._gauges = gauges
         self._share = share
         self._series: dict[Labels, Cells] = {} if share is None else dict(share.series())
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
+    def know(self, models: Iterable[str], targets: Callable[[], Iterable[Standing]]) -> None:
+        """Take the models that are labels of their own, and where to read how the targets are doing."""
+        self._known_models = frozenset((*models, ""))
+        self._targets = targets
+
     def call(self, settled: Settled) -> None:
         """Count the end of a call."""
-        model = settled.asked_model
+        model = settled.model
         if model not in self._known_models:
             model = OTHER_MODEL
         labels = (settled.operation, settled.surface, model, settled.outcome, settled.code or str(settled.status))
@@ -71,14 +108,19 @@ class Metrics(Collector):
         if cells is None:
             cells = self._series[labels] = [0] * _WIDTH if self._share is None else self._share.open(labels, _WIDTH)
         cells[_CALLS] += 1
-        cells[_DURATIONS + bisect_left(BOUNDS_SECONDS, settled.duration_seconds)] += 1
-        cells[_DURATION_SECONDS] += settled.duration_seconds
-        if settled.first_token_seconds is not None:
-            cells[_FIRST_TOKENS + bisect_left(BOUNDS_SECONDS, settled.first_token_seconds)] += 1
-            cells[_FIRST_TOKEN_SECONDS] += settled.first_token_seconds
-        if settled.usage is not None:
-            cells[_INPUT_TOKENS] += settled.usage.input_tokens
-            cells[_OUTPUT_TOKENS] += settled.usage.output_tokens
+        seconds = settled.duration_ms / _MS
+        cells[_DURATIONS + bisect_left(BOUNDS_SECONDS, seconds)] += 1
+        cells[_DURATION_SECONDS] += seconds
+        if settled.first_token_ms is not None:
+            seconds = settled.first_token_ms / _MS
+            cells[_FIRST_TOKENS + bisect_left(BOUNDS_SECONDS, seconds)] += 1
+            cells[_FIRST_TOKEN_SECONDS] += seconds
+        if settled.input_tokens is not None:
+            cells[_INPUT_TOKENS] += settled.input_tokens
+        if settled.output_tokens is not None:
+            cells[_OUTPUT_TOKENS] += settled.output_tokens
+        if settled.attempts > 1:
+            cells[_RETRIES] += settled.attempts - 1
 
     def publish(self) -> None:
         """Let the other workers know what the gauges of this one read; they see that of the last time."""
@@ -95,6 +137,7 @@ class Metrics(Collector):
             "chatgate_calls", "Calls by how they ended.", labels=["operation", "surface", "model", "outcome", "code"]
         )
         tokens: dict[tuple[str, str], float] = {}
+        further: dict[str, float] = {}
         durations: dict[Labels, list[float]] = {}
         first_tokens: dict[Labels, list[float]] = {}
         for labels, cells in self._added_up().items():
@@ -104,7 +147,15 @@ class Metrics(Collector):
                 tokens[model, direction] = tokens.get((model, direction), 0) + count
             _add(durations, (operation, model), cells[_DURATIONS : _DURATION_SECONDS + 1])
             _add(first_tokens, (model,), cells[_FIRST_TOKENS : _FIRST_TOKEN_SECONDS + 1])
+            further[model] = further.get(model, 0) + cells[_RETRIES]
         yield calls
+        attempts = CounterMetricFamily(
+            "chatgate_further_attempts", "Requests sent upstream beyond the first of a call.", labels=["model"]
+        )
+        for model, count in further.items():
+            if count:
+                attempts.add_metric([model], count)
+        yield attempts
         counted = CounterMetricFamily(
             "chatgate_tokens", "Tokens as the providers counted them.", labels=["model", "direction"]
         )
@@ -121,10 +172,32 @@ class Metrics(Collector):
             ["model"],
             first_tokens,
         )
+        yield from self._states()
         for (name, (text, _)), reading in zip(self._gauges.items(), self._readings(), strict=True):
             gauge = GaugeMetricFamily(f"chatgate_{name}", text)
             gauge.add_metric([], reading)
             yield gauge
+
+    def _states(self) -> Iterable[Metric]:
+        """Yield how the targets are doing, as this process sees them."""
+        states = GaugeMetricFamily(
+            "chatgate_target_state",
+            "1 for the state a target is in: closed (it is called), open (it is left alone), half_open, key_refused.",
+            labels=["target", "state"],
+        )
+        in_flight: dict[str, int] = {}
+        for target, circuit, credential, upstream in self._targets():
+            state = "key_refused" if credential.is_refused else circuit.state
+            for each in TARGET_STATES:
+                states.add_metric([target.name, each], float(each == state))
+            in_flight[upstream.name] = upstream.in_flight
+        yield states
+        calls = GaugeMetricFamily(
+            "chatgate_upstream_calls_in_flight", "Calls under way at an upstream.", labels=["upstream"]
+        )
+        for name, count in in_flight.items():
+            calls.add_metric([name], count)
+        yield calls
 
     def _added_up(self) -> Mapping[Labels, Sequence[float]]:
         """Return the cells of each series, added up over all workers."""

@@ -6,12 +6,15 @@ asks its connection. The connection fills it, the pipeline reads it.
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import Callable
 from typing import Protocol
 
-from chatgate.vocabulary.errors import Kind, UpstreamError
+from msgspec import Struct
+
+from chatgate.transport.signal import Signal
+from chatgate.vocabulary.errors import Kind, Remedy, UpstreamError
+from chatgate.vocabulary.exchange import Verdict
 from chatgate.vocabulary.upstreams import Timeouts
 
 RELEASE_SECONDS = 1.0
@@ -42,13 +45,15 @@ class Stage(enum.Enum):
 
 # Looking a member up by its class takes Python 3.11 0.1 µs, a dozen times per call.
 HEAD, BODY, ENDED, RELEASED, FAILED = Stage
+_NOTHING, _STOP = Verdict.NOTHING, Verdict.STOP
 
 
 class Line(Protocol):
     """What an answer asks of its connection."""
 
-    def new_waiter(self) -> asyncio.Future[None]:
-        """Return a future of the connection's loop."""
+    @property
+    def news(self) -> Signal:
+        """Return what the reader of its answers waits for."""
 
     def resume(self) -> None:
         """Let the upstream send again."""
@@ -57,64 +62,36 @@ class Line(Protocol):
         """End the connection, and the answer with this reason."""
 
 
-class HttpAnswer:
+class HttpAnswer(Struct, eq=False, gc=False):
     """The answer to one request, filled by its connection while it arrives.
 
     `received_bytes` counts the whole body so far, `pieces` is the part of it that nobody took yet. `deadline` is the
     moment when the current wait has lasted too long. The fields without an underscore are the connection's to write.
     """
 
-    __slots__ = (
-        "_cause",
-        "_clock",
-        "_drop_above_bytes",
-        "_line",
-        "_reason",
-        "_take_piece",
-        "_timeouts",
-        "_total_deadline",
-        "_trouble",
-        "_waiter",
-        "deadline",
-        "headers",
-        "paused",
-        "pieces",
-        "received_bytes",
-        "stage",
-        "status",
-    )
+    _line: Line
+    _news: Signal
+    _clock: Callable[[], float]
+    _timeouts: Timeouts
+    _total_deadline: float
+    deadline: float
+    stage: Stage = HEAD
+    status: int = 0
+    headers: dict[bytes, bytes] = {}
+    pieces: list[bytes] = []
+    received_bytes: int = 0
+    paused: bool = False
+    _take_piece: Callable[[bytes], Verdict] | None = None
+    _trouble: Exception | None = None
+    _reason: str = ""
+    _cause: BaseException | None = None
+    _drop_above_bytes: int = 0
 
-    def __init__(self, line: Line, timeouts: Timeouts, started_at: float, clock: Callable[[], float]) -> None:
-        """Expect an answer to what is sent now; `started_at` is when the call began, dialling included."""
-        self.status = 0
-        self.headers: dict[bytes, bytes] = {}
-        self.stage = HEAD
-        self.pieces: list[bytes] = []
-        self.received_bytes = 0
-        self.paused = False
-        self._line = line
-        self._clock = clock
-        self._timeouts = timeouts
-        self._total_deadline = started_at + timeouts.total_seconds
-        self.deadline = min(clock() + timeouts.first_token_seconds, self._total_deadline)
-        self._waiter: asyncio.Future[None] | None = None
-        self._take_piece: Callable[[bytes], bool] | None = None
-        self._trouble: Exception | None = None
-        self._reason = ""
-        self._cause: BaseException | None = None
-        self._drop_above_bytes = 0
+    def check_head(self) -> None:
+        """Look at how the wait for the head has ended.
 
-    async def head(self) -> None:
-        """Return once status and headers are there.
-
-        Raises `StaleConnection` when the request may be sent again, else `UpstreamError`.
+        Raises `StaleConnection` when the request may be sent again, `UpstreamError` when there is none.
         """
-        try:
-            while self.stage is HEAD:
-                await self._news()
-        except asyncio.CancelledError:
-            self.close()
-            raise
         if self.stage is FAILED and not self.status:
             raise self._error()
 
@@ -134,23 +111,18 @@ class HttpAnswer:
 
     async def next_chunk(self) -> bytes:
         """Return everything that has arrived, as soon as there is something; b"" at the body's regular end."""
-        try:
-            while not self.pieces:
-                if self.stage is ENDED:
-                    return b""
-                if self.stage is FAILED or self.stage is RELEASED:
-                    raise self._error()
-                await self._news()
-        except asyncio.CancelledError:
-            self.close()
-            raise
+        while not self.pieces:
+            if self.stage is ENDED:
+                return b""
+            if self.stage is FAILED or self.stage is RELEASED:
+                raise self._error()
+            await self._news
         return self._take()
 
-    async def forward(self, take: Callable[[bytes], bool]) -> bool:
+    async def forward(self, take: Callable[[bytes], Verdict]) -> bool:
         """Hand every piece of the body to `take` at the moment it arrives, without a turn of the loop in between.
 
-        Returns True at the body's regular end, and False once `take` returned False: it wants nothing more for now.
-        Raises what `take` raises.
+        Returns True at the body's regular end, and False once `take` said `STOP`. Raises what `take` raises.
         """
         self._take_piece = take
         try:
@@ -161,10 +133,7 @@ class HttpAnswer:
                     return True
                 if self.stage is FAILED or self.stage is RELEASED:
                     raise self._error()
-                await self._news()
-        except asyncio.CancelledError:
-            self.close()
-            raise
+                await self._news
         finally:
             self._take_piece = None
         if self._trouble is not None:
@@ -203,11 +172,10 @@ class HttpAnswer:
             if self.received_bytes > self._drop_above_bytes:
                 self._line.give_up("upstream_cut")
             return
-        self.deadline = min(now + self._timeouts.idle_seconds, self._total_deadline)
-        if self._take_piece is not None:
-            self._hand_over()
-        else:
-            self.wake()
+        if self._take_piece is None or self._hand_over() is not _NOTHING:
+            self.deadline = min(now + self._timeouts.idle_seconds, self._total_deadline)
+        if self._take_piece is None:
+            self._news.fire()
 
     def unread_bytes(self) -> int:
         """Return about how much memory the pieces take that nobody took yet."""
@@ -245,27 +213,23 @@ class HttpAnswer:
 
     def wake(self) -> None:
         """Let the reader look again."""
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+        self._news.fire()
 
     def _is_forwarding(self) -> bool:
         return self._take_piece is not None
 
-    def _hand_over(self) -> None:
+    def _hand_over(self) -> Verdict:
         """Give what has arrived to whoever takes it; a bug of theirs is theirs, and must not reach the connection."""
         take = self._take_piece
         assert take is not None  # noqa: S101 - narrows for the type checker; who calls this has looked
         try:
-            wants_more = take(self._take())
-        except Exception as error:  # noqa: BLE001 - raised again where it belongs, in the task that takes
+            verdict = take(self._take())
+        except Exception as error:  # noqa: BLE001 - raised again where it belongs, in the call that takes
             self._trouble = error
-            wants_more = False
-        if not wants_more:
+            verdict = _STOP
+        if verdict is _STOP:
             self._take_piece = None
-            self.wake()
+        return verdict
 
     def _untaken_bytes(self) -> int:
         return sum(map(len, self.pieces))
@@ -284,15 +248,12 @@ class HttpAnswer:
             self.paused = False
             self._line.resume()
 
-    def _news(self) -> asyncio.Future[None]:
-        """Return what is done when there is something new to look at. There is one reader, so one future."""
-        waiter = self._waiter = self._line.new_waiter()
-        return waiter
-
     def _error(self) -> Exception:
         if not self._reason:
             return StaleConnection()
-        kind = Kind.UPSTREAM_TIMEOUT if self._reason in _TIMEOUTS else Kind.UPSTREAM_ERROR
-        error = UpstreamError(self._reason, kind=kind)
+        timed_out = self._reason in _TIMEOUTS
+        error = UpstreamError(self._reason, kind=Kind.UPSTREAM_TIMEOUT if timed_out else Kind.UPSTREAM_ERROR)
+        if timed_out:  # Whoever was silent once would keep the caller waiting again.
+            error.remedy = Remedy.ANOTHER_TARGET
         error.__cause__ = self._cause
         return error

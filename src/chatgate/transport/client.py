@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import Callable
 
-from chatgate.transport.answer import HttpAnswer, StaleConnection
+from chatgate.transport.answer import HEAD, HttpAnswer, StaleConnection
 from chatgate.transport.connection import Connection
 from chatgate.transport.deadlines import Deadlines
 from chatgate.transport.dialling import Dialler
@@ -71,14 +71,25 @@ class Transport:
         if connection is not None:
             answer = connection.ask(request, started_at)
             try:
-                await answer.head()
+                while answer.stage is HEAD:
+                    await connection.news
+                answer.check_head()
             except StaleConnection:
                 pass
+            except asyncio.CancelledError:
+                answer.close()
+                raise
             else:
                 return answer
         connection = await self._dial(request, started_at)
         answer = connection.ask(request, started_at)
-        await answer.head()
+        try:
+            while answer.stage is HEAD:
+                await connection.news
+        except asyncio.CancelledError:
+            answer.close()
+            raise
+        answer.check_head()
         return answer
 
     def start(self) -> None:
@@ -107,8 +118,10 @@ class Transport:
         timeouts = request.timeouts
         left_seconds = started_at + timeouts.total_seconds - self._clock()
         connection = Connection(request.origin, self._pool, self._deadlines, self._clock)
+        dialling = self._dialler.connect(connection, min(timeouts.connect_seconds, left_seconds))
         try:
-            await self._dialler.connect(connection, min(timeouts.connect_seconds, left_seconds))
+            # Its timers need a task, and a call is none.
+            await asyncio.create_task(dialling)
         except BaseException:
             # A loop closes what it was connecting, but politely: TLS would wait for the peer's farewell.
             connection.abort()

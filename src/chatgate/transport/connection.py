@@ -17,6 +17,7 @@ import httptools
 
 from chatgate.transport.answer import BODY, HEAD, HttpAnswer
 from chatgate.transport.deadlines import Deadlines
+from chatgate.transport.signal import Signal
 from chatgate.vocabulary.exchange import OutboundRequest
 from chatgate.vocabulary.upstreams import Origin
 
@@ -60,12 +61,12 @@ class Connection(asyncio.Protocol):
         "_interim_count",
         "_is_whole",
         "_keeper",
-        "_loop",
         "_may_keep",
         "_parser",
         "_transport",
         "_until_close",
         "expires_at",
+        "news",
         "opened_at",
         "origin",
         "served",
@@ -80,8 +81,7 @@ class Connection(asyncio.Protocol):
         self._keeper = keeper
         self._deadlines = deadlines
         self._clock = clock
-        # Asking for the running loop again and again would cost a system call each time.
-        self._loop = asyncio.get_running_loop()
+        self.news = Signal(asyncio.get_running_loop())
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._answer: HttpAnswer | None = None
@@ -99,7 +99,10 @@ class Connection(asyncio.Protocol):
 
     def ask(self, request: OutboundRequest, started_at: float) -> HttpAnswer:
         """Send a request now. `started_at` is when the call began: its total time counts from there."""
-        answer = self._answer = HttpAnswer(self, request.timeouts, started_at, self._clock)
+        timeouts, clock = request.timeouts, self._clock
+        give_up_at = started_at + timeouts.total_seconds
+        first_deadline = min(clock() + timeouts.first_token_seconds, give_up_at)
+        answer = self._answer = HttpAnswer(self, self.news, clock, timeouts, give_up_at, first_deadline)
         self.served += 1
         self._field_count = 0
         self._framing_bytes = 0
@@ -118,10 +121,6 @@ class Connection(asyncio.Protocol):
         """End the connection at once, without waiting for the peer's part of it."""
         if self._transport is not None:
             self._transport.abort()
-
-    def new_waiter(self) -> asyncio.Future[None]:
-        """Return a future of this connection's loop."""
-        return self._loop.create_future()
 
     def resume(self) -> None:
         """Let the upstream send again."""
@@ -170,7 +169,8 @@ class Connection(asyncio.Protocol):
         elif answer.received_bytes != received_before:
             self._framing_bytes = 0
             answer.progress(self._clock())
-            self._hold_back(answer)
+            if answer.pieces:
+                self._hold_back(answer)
         elif self._framing_bytes > MAX_HEAD_BYTES:
             # A head, a trailer or a chunk extension without end.
             self.give_up("upstream_garbled")
@@ -247,13 +247,14 @@ class Connection(asyncio.Protocol):
     def _finish(self, answer: HttpAnswer, *, may_keep: bool) -> None:
         self._answer = None
         self._deadlines.forget(answer)
-        answer.finish()
         transport = self._transport
         # An upstream that answered before it had read the whole request would take the rest of it for the next one.
         if may_keep and transport is not None and not transport.get_write_buffer_size() and not transport.is_closing():
             self._keeper.give_back(self)
         else:
             self.abort()
+        # Last of all: whoever reads the answer goes on inside this, and may send the next request on this connection.
+        answer.finish()
 
     def _end(self, exc: Exception | None) -> None:
         answer = self._answer

@@ -14,7 +14,7 @@ import python_socks
 
 from chatgate.transport import proxies
 from chatgate.transport.sockets import connect_tcp
-from chatgate.vocabulary.errors import Kind, UpstreamError
+from chatgate.vocabulary.errors import Kind, Remedy, UpstreamError
 
 if TYPE_CHECKING:
     from chatgate.transport.connection import Connection
@@ -47,7 +47,9 @@ class Dialler:
                 except _FAILURES as error:
                     raise UpstreamError("upstream_unreachable") from error
         except TimeoutError as error:
-            raise UpstreamError("upstream_connect_timeout", kind=Kind.UPSTREAM_TIMEOUT) from error
+            silent = UpstreamError("upstream_connect_timeout", kind=Kind.UPSTREAM_TIMEOUT)
+            silent.remedy = Remedy.ANOTHER_TARGET  # It would keep the caller waiting again.
+            raise silent from error
 
     async def _open(self, connection: Connection, timeout_seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Raw, Struct
 
 from chatgate.vocabulary.document import Document
+
+
+class Turn(Protocol):
+    """A message of a dialogue, its content a text or the JSON that it came as."""
+
+    @property
+    def role(self) -> str:
+        """Return who speaks."""
+
+    @property
+    def content(self) -> str | Raw:
+        """Return what is said."""
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -14,11 +29,23 @@ class Message(Struct, frozen=True, gc=False):
     content: str
 
 
-class Usage(Struct, frozen=True, gc=False):
-    """Tokens of one call, as the provider counted them."""
+class Usage(Struct, frozen=True, gc=False, eq=False):
+    """Tokens of one call, as the provider counted them; `raw` is what it said, as JSON. Equal when the tokens are."""
 
     input_tokens: int
     output_tokens: int
+    raw: bytes = b""
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the tokens."""
+        return isinstance(other, Usage) and (self.input_tokens, self.output_tokens) == (
+            other.input_tokens,
+            other.output_tokens,
+        )
+
+    def __hash__(self) -> int:
+        """Return what equal ones have in common."""
+        return hash((self.input_tokens, self.output_tokens))
 
 
 class ChatCall(Struct, frozen=True, gc=False):
@@ -27,8 +54,9 @@ class ChatCall(Struct, frozen=True, gc=False):
     `asked_model` is the name that the caller asked for. `stream` and `wants_usage` say what the caller wants back,
     whatever is asked of the upstream.
 
-    Either `document` is the caller's own OpenAI chat object, to be forwarded with only the named keys changed, or it is
-    None and `messages` and `max_tokens` say it all.
+    Either `document` is the caller's own OpenAI chat object, to be forwarded with only the named keys changed, and
+    `turns` are its messages; or it is None, and `messages` and `max_tokens` say it all. `max_tokens` is what the caller
+    allows for each of `choices` answers, None when that is left to the provider.
     """
 
     asked_model: str
@@ -37,6 +65,8 @@ class ChatCall(Struct, frozen=True, gc=False):
     messages: tuple[Message, ...] = ()
     max_tokens: int | None = None
     document: Document | None = None
+    turns: Sequence[Turn] = ()
+    choices: int = 1
 
 
 class Asked(Struct, frozen=True, gc=False):

@@ -16,7 +16,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
 
 from msgspec import Struct
 
@@ -43,6 +42,31 @@ class Kind(enum.StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+class Remedy(enum.StrEnum):
+    """What may be tried for a call after a failure, as long as nothing of an answer has reached the caller."""
+
+    PASS_ON = "pass_on"  # noqa: S105 - no password
+    """Nothing: the caller has to know."""
+    RETRY = "retry"
+    """The same target once more, or another."""
+    ANOTHER_TARGET = "another_target"
+    """Any target but this one."""
+    LARGER_WINDOW = "larger_window"
+    """A fallback that can take in more."""
+
+
+class Blame(enum.StrEnum):
+    """What a failure says about the target."""
+
+    NOTHING = "nothing"
+    TARGET = "target"
+    """It is not well; when it happens again and again, the target is left alone for a while."""
+    CREDENTIAL = "credential"
+    """The key we show is refused."""
+    PACE = "pace"
+    """It wants fewer calls, for the time it named or for a moment."""
+
+
 class Phrase(Struct, frozen=True):
     """A message of the catalogues with its parameters, to be rendered inside another message.
 
@@ -61,11 +85,13 @@ class GateError(Exception):
 
     `reason` is a message id, `parameters` its placeholders, `param` the path of the field at fault
     (`messages[0].role`) or None. `retry_after_seconds` is the wait after which another try makes sense, None when
-    unknown. `provider_message` and `provider_code` are the provider's own words, already freed of secrets.
+    unknown. `provider_message` and `provider_code` are the provider's own words, already freed of secrets. `remedy` and
+    `blame` say what may be tried next and whose fault it was, as seen by whoever chooses targets.
     """
 
     kind: Kind
-    retryable: ClassVar[bool] = False
+    remedy: Remedy = Remedy.PASS_ON
+    blame: Blame = Blame.NOTHING
 
     def __init__(
         self,
@@ -101,7 +127,8 @@ class CallerError(GateError):
 class UpstreamError(GateError):
     """The provider failed, was silent for too long, or answered something unusable."""
 
-    retryable = True
+    remedy = Remedy.RETRY
+    blame = Blame.TARGET
 
     def __init__(
         self,
@@ -124,8 +151,6 @@ class UpstreamError(GateError):
 
 class Overloaded(GateError):  # noqa: N818 - the situation's name is the field's term
     """The gateway is full or is shutting down."""
-
-    retryable = True
 
     def __init__(self, reason: str = "overloaded", *, retry_after_seconds: float = 2.0) -> None:
         """`reason` is `overloaded` or `draining`."""

@@ -1,10 +1,10 @@
 """One call on its way through the gateway: a frozen type per stage, and the ports at both ends.
 
-    Envelope ─ identify ─► Identified ─ decode ─► Decoded ─ admit ─► Admitted ─ route ─► Routed ─ call ─► Answered
+    Envelope ─ identify ─► Identified ─ decode ─► Decoded ─ admit ─► Admitted ─ call ─► an answer ─ settle ─► Settled
 
 Whoever holds a later type can only have got it from the earlier one, so "call an upstream without admission" is a type
-error. The ports say what the pipeline needs of what carries it: `CallerPort` towards the caller, `Sender` and
-`Answer` towards the upstream.
+error; `Admitted` is among the attempts, which know routes. The ports say what the pipeline needs of what carries it:
+`CallerPort` towards the caller, `Sender` and `Answer` towards the upstream.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from chatgate.vocabulary.chat import Asked, Usage
+from chatgate.vocabulary.chat import Asked
 from chatgate.vocabulary.errors import GateError
 from chatgate.vocabulary.identity import Caller
-from chatgate.vocabulary.upstreams import Origin, Target, Timeouts
+from chatgate.vocabulary.upstreams import Origin, Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -94,36 +94,6 @@ class Decoded(Struct, frozen=True, gc=False):
     asked: Asked
 
 
-class Admitted(Struct, frozen=True, gc=False):
-    """Every guard said yes, and what the limits took is taken.
-
-    `targets` can serve the model and are never empty; `headers` are the lines that tell where the caller stands.
-    """
-
-    decoded: Decoded
-    targets: tuple[Target, ...]
-    headers: bytes
-
-
-class Routed(Struct, frozen=True, gc=False):
-    """Where the call goes, and the key that is shown there, "" for none."""
-
-    admitted: Admitted
-    target: Target
-    secret: str
-
-    def __repr__(self) -> str:
-        """Hide the key."""
-        return f"Routed({self.target!r})"
-
-
-class Answered(Struct, frozen=True, gc=False):
-    """The target answers."""
-
-    routed: Routed
-    answer: Answer
-
-
 class Outcome(enum.StrEnum):
     """How a call ended; every call ends in exactly one of them."""
 
@@ -133,25 +103,34 @@ class Outcome(enum.StrEnum):
     REFUSED = "refused"
 
 
-class Settled(Struct, frozen=True, gc=False):
-    """The end of a call, for the log and the metrics; never holds text of the caller's or of the model's.
+class Settled(Struct, gc=False, omit_defaults=True):
+    """What there is to say about a call at its end; never holds text of the caller's or of the model's.
 
-    `first_token_seconds` is None when nothing was streamed. `code` is the stable error code, "" after a success.
+    It is filled on the way, told to the observers once, at the end, and not changed after that. The fields' order is
+    that of the log's line. `first_token_ms` is None when nothing was streamed, the tokens when nobody counted them.
+    `code` is the stable error code, "" after a success. `attempts` counts the requests that were sent upstream, and
+    `target` is where the last of them went. `key` is the id of the gateway's key, and `cost_usd` what the call cost its
+    caller, as a decimal number.
     """
 
     request_id: str
-    operation: str
-    surface: str
+    operation: Operation
+    surface: Surface
     address: str
-    asked_model: str
+    model: str
     upstream: str
     status: int
     outcome: Outcome
     code: str
     stream: bool
-    duration_seconds: float
-    first_token_seconds: float | None
-    usage: Usage | None
+    duration_ms: float
+    first_token_ms: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    attempts: int = 0
+    target: str = ""
+    key: str = ""
+    cost_usd: str = ""
 
 
 class OutboundRequest(Struct, frozen=True, gc=False):
@@ -173,6 +152,17 @@ class Reply(Struct, frozen=True, gc=False):
     status: int
     headers: bytes
     body: bytes
+
+
+class Verdict(enum.Enum):
+    """What whoever takes an answer's pieces makes of one."""
+
+    MORE = enum.auto()
+    """It was worth waiting for; more is wanted."""
+    NOTHING = enum.auto()
+    """It said nothing, such as a comment: the silence goes on."""
+    STOP = enum.auto()
+    """Nothing more is wanted for now."""
 
 
 class Answer(Protocol):
@@ -198,10 +188,10 @@ class Answer(Protocol):
     async def next_chunk(self) -> bytes:
         """Return the next piece of the body as soon as there is one; b"" once, at its regular end."""
 
-    async def forward(self, take: Callable[[bytes], bool]) -> bool:
+    async def forward(self, take: Callable[[bytes], Verdict]) -> bool:
         """Hand every piece of the body to `take`, at the moment it arrives.
 
-        Returns True at the body's regular end, and False once `take` returned False: it wants nothing more for now.
+        Returns True at the body's regular end, and False once `take` said `STOP`.
         """
 
     def release(self) -> None:

@@ -6,6 +6,8 @@ import enum
 
 from msgspec import Struct
 
+from chatgate.vocabulary.keys import KeyRecord
+
 
 class KeyKind(enum.Enum):
     """What a shown key is."""
@@ -14,6 +16,8 @@ class KeyKind(enum.Enum):
     PROVIDER = "provider"
     GATEWAY = "gateway"
 
+
+_GATEWAY = KeyKind.GATEWAY
 
 GATEWAY_KEY_PREFIX = "sk-cg-"
 """Every key made by this gateway starts so, and one whose case was changed is still no provider's; anything else is."""
@@ -51,6 +55,7 @@ def read_key(secret: str) -> Key:
 class Caller(Struct, frozen=True, gc=False):
     """Who calls.
 
+    `record` is what is known of a key of the gateway; None for other keys, and until the storage has been asked.
     `address` is the client's address as text, for the log. `counted_as` is what limits count: the IPv4 address as an
     integer, or the upper 64 bits of an IPv6 address tagged with bit 64, so that a /64 counts as one caller.
     """
@@ -58,3 +63,9 @@ class Caller(Struct, frozen=True, gc=False):
     address: str
     counted_as: int
     key: Key = NO_KEY
+    record: KeyRecord | None = None
+
+    @property
+    def is_unknown(self) -> bool:
+        """Tell whether a key of the gateway was shown that nothing is known of yet."""
+        return self.record is None and self.key.kind is _GATEWAY

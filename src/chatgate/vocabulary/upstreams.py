@@ -8,6 +8,10 @@ from msgspec import Struct
 
 Scheme = Literal["http", "https"]
 
+Continuation = Literal["assistant_last", "prefix", "continue_final_message"]
+"""How a provider is asked to continue an assistant's message: it goes on with whatever assistant message comes last, or
+that message must say `"prefix": true`, or the request `"continue_final_message": true`."""
+
 
 class Origin(Struct, frozen=True, cache_hash=True, gc=False):
     """Where connections go: scheme, host and port, and the proxy on the way.
@@ -42,21 +46,30 @@ class Timeouts(Struct, frozen=True, gc=False):
 class Upstream(Struct, frozen=True, gc=False):
     """An account at a provider.
 
-    `base_path` is the path of the base URL without a trailing slash (`/v1`). `api_key` is what we show there, empty
+    `base_path` is the path of the base URL without a trailing slash (`/v1`). `api_keys` are what we show there, empty
     when nothing was configured. `key_needed` says that calls without any key are refused here, not there.
+    `max_in_flight` is how many calls may be under way there at once, 0 for any number.
     `renamed` maps parameter names of the OpenAI chat protocol to this provider's, and `additions` a model's name to
-    the fields that a body written by the gateway itself must have for it.
+    the fields that a body written by the gateway itself must have for it. `continuation` is how the provider is asked
+    to go on with an assistant's message, None when it cannot be.
     """
 
     name: str
     provider: str
     origin: Origin
     base_path: str
-    api_key: str = ""
+    api_keys: tuple[str, ...] = ()
     key_needed: bool = False
     is_default: bool = False
+    max_in_flight: int = 0
     renamed: dict[str, str] = {}
     additions: dict[str, dict[str, str]] = {}
+    continuation: Continuation | None = None
+
+    @property
+    def api_key(self) -> str:
+        """Return the first key, "" when there is none."""
+        return self.api_keys[0] if self.api_keys else ""
 
     def __repr__(self) -> str:
         """Hide the credential."""
@@ -64,7 +77,27 @@ class Upstream(Struct, frozen=True, gc=False):
 
 
 class Target(Struct, frozen=True, gc=False):
-    """One model at one upstream. `sent_model` is None when the asked name goes there unchanged."""
+    """One model at one upstream, under one of its keys.
+
+    `sent_model` is None when the asked name goes there unchanged. `api_key` is shown there, "" for none, and
+    `key_number` counts the keys from 1. Targets of a lower `priority` number are used first; of equals each gets its
+    share by `weight`. `context_tokens` is how much the model can take in, None when that is not known.
+    """
 
     upstream: Upstream
     sent_model: str | None = None
+    api_key: str = ""
+    key_number: int = 1
+    weight: int = 1
+    priority: int = 0
+    context_tokens: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what logs and metrics call it: `openai/gpt-5-mini`, with several keys `openai/gpt-5-mini#2`."""
+        number = f"#{self.key_number}" if len(self.upstream.api_keys) > 1 else ""
+        return f"{self.upstream.name}/{self.sent_model or '*'}{number}"
+
+    def __repr__(self) -> str:
+        """Hide the credential."""
+        return f"Target({self.name})"

@@ -1,0 +1,242 @@
+"""Who calls, whether they may, and what is set aside for it: everything that is decided before an upstream is called.
+
+Owns the order of the guards: the address and the key by the head alone, then the body, then the model, then what the
+call may take of limits and budgets, all of it or nothing. The guards are `admission`'s and `accounting`'s; the pipeline
+asks here once per stage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from chatgate.admission import gateway_keys
+from chatgate.admission.keys import check_key, key_of_head
+from chatgate.admission.limits import NOTHING, Bound, Facts, ratelimit_headers, rules_of_key
+from chatgate.attempts.attempt import lacks_key
+from chatgate.attempts.stages import Admitted
+from chatgate.refusals import Refusals, limit_reached
+from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
+from chatgate.vocabulary.exchange import Decoded, Identified, Operation, Outcome, Surface
+from chatgate.vocabulary.identity import Caller, KeyKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chatgate.accounting.book import Book, Quote
+    from chatgate.accounting.holds import Budget
+    from chatgate.admission.addresses import Address, Addresses
+    from chatgate.admission.keyring import Keyring
+    from chatgate.admission.keys import Door
+    from chatgate.admission.limits import Limits, Rule, Standing, Ticket
+    from chatgate.routing.table import Route, Routing
+    from chatgate.vocabulary.exchange import Endpoint, Envelope
+    from chatgate.vocabulary.keys import KeyRecord
+
+_OPENAI, _CHAT = Surface.OPENAI, Operation.CHAT
+_NO_KEY, _GATEWAY = KeyKind.NONE, KeyKind.GATEWAY
+_NO_RULES: tuple[Rule, ...] = ()
+_MAX_KEYS = 10_000
+
+
+class Admitting:
+    """Lets calls in, or says why not. Built by `app`."""
+
+    def __init__(  # noqa: PLR0913 - the composition root hands over every guard by its name
+        self,
+        *,
+        addresses: Addresses,
+        door: Door,
+        keyring: Keyring,
+        limits: Limits,
+        routing: Routing,
+        book: Book,
+        refusals: Refusals,
+        is_alone: bool,
+        warn: Callable[[Budget], object],
+    ) -> None:
+        """Take the guards; `is_alone` says that no other process counts the same.
+
+        `warn` is told of each budget that has come to its soft threshold.
+        """
+        self._addresses = addresses
+        self._door = door
+        self._keyring = keyring
+        self._limits = limits
+        self._routing = routing
+        self._book = book
+        self._refusals = refusals
+        self._is_alone = is_alone
+        self._warn = warn
+        self._rules: dict[str, tuple[KeyRecord, tuple[Rule, ...]]] = {}
+
+    def locate(self, envelope: Envelope) -> Address:
+        """Tell where a call comes from."""
+        return self._addresses.caller_address(envelope.peer, envelope.headers.get(b"x-forwarded-for"))
+
+    def identify(self, envelope: Envelope, endpoint: Endpoint, address: Address) -> Identified:
+        """Tell from the head alone who calls, and let them in.
+
+        A key of the gateway that nothing is known of yet is left to `know`. Raises `CallerError` when the address may
+        not enter, or the key opens nothing.
+        """
+        if not address.may_enter:
+            raise CallerError(Kind.PERMISSION_DENIED, "address_not_allowed", parameters={"address": address.text})
+        key = key_of_head(envelope.headers, envelope.query)
+        caller = Caller(address.text, address.counted_as, key)
+        # The pages and documents are for everyone who may come in, and the plain API may bring its key in the body.
+        if endpoint.surface is _OPENAI or (key.kind is not _NO_KEY and endpoint.operation is _CHAT):
+            self._door.check(key)
+            if key.kind is _GATEWAY:
+                caller = self._recognise(caller)
+        return Identified(envelope, endpoint, caller, self._language_of(envelope, caller))
+
+    async def know(self, identified: Identified) -> Identified:
+        """Ask the storage for a caller's key, if that has to be. Raises `CallerError` or `Overloaded`."""
+        caller = identified.caller
+        if not caller.is_unknown:
+            return identified
+        caller = await self._ask(caller)
+        language = self._language_of(identified.envelope, caller)
+        return structs.replace(identified, caller=caller, language=language)
+
+    async def know_decoded(self, decoded: Decoded) -> Decoded:
+        """Do what `know` does for a call whose key may have come in its body."""
+        if not decoded.caller.is_unknown:
+            return decoded
+        caller = await self._ask(decoded.caller)
+        identified = structs.replace(
+            decoded.identified, caller=caller, language=self._language_of(decoded.identified.envelope, caller)
+        )
+        return structs.replace(decoded, identified=identified, caller=caller)
+
+    def with_key_of_body(self, caller: Caller, shown: str) -> Caller:
+        """Take the key of a body, where the head had none. Raises `CallerError` when the two are different."""
+        key = check_key(shown)
+        if key.kind is not _NO_KEY and caller.key.kind is not _NO_KEY and key != caller.key:
+            parameters = {"first": "Authorization", "second": "api_key"}
+            raise CallerError(Kind.INVALID_VALUE, "conflicting_fields", param="api_key", parameters=parameters)
+        if caller.key.kind is not _NO_KEY:
+            return caller
+        self._door.check(key)
+        caller = Caller(caller.address, caller.counted_as, key)
+        return self._recognise(caller) if key.kind is _GATEWAY else caller
+
+    def admit(self, decoded: Decoded, body_bytes: int) -> Admitted:
+        """Ask every guard that needs the body; a refusal takes nothing from any limit or budget.
+
+        Raises `CallerError`, and `Overloaded` when it cannot be told now.
+        """
+        caller, chat, identified = decoded.caller, decoded.asked.chat, decoded.identified
+        record = caller.record
+        route = self._routing.find(chat.asked_model)
+        if lacks_key(route.candidates[0].target, decoded) and all(
+            lacks_key(candidate.target, decoded) for candidate in route.candidates
+        ):
+            raise self._refusals.missing_key(identified.endpoint.surface)
+        key_id, owner, rules = None, "", _NO_RULES
+        if record is not None:
+            self._keyring.judge(record, caller.address, chat.asked_model)
+            key_id, owner, rules = record.id, record.owner, self._rules_of(record)
+        quote: Quote | None = None
+        bound = NOTHING
+        budgets = self._book.budgets_of(record, owner)
+        if (rules or budgets) and not self._is_alone:
+            # Each of several processes would count for itself, and together they would let through a multiple.
+            raise Overloaded("accounting_unavailable")
+        if budgets or self._limits.needs_bound(rules):
+            quote = self._quote(route, decoded, body_bytes)
+            bound = Bound(quote.input_tokens, quote.output_tokens, quote.nano_usd)
+        facts = Facts(caller.counted_as, key_id, route.name)
+        standing = self._take(facts, bound, rules)
+        envelope, endpoint = identified.envelope, identified.endpoint
+        try:
+            entry = self._book.open(
+                envelope.request_id,
+                record,
+                owner,
+                caller.address,
+                chat.asked_model,
+                endpoint.operation,
+                endpoint.surface,
+                chat.stream,
+                quote,
+            )
+        except GateError:
+            if standing.ticket is not None:
+                self._limits.release(standing.ticket)
+            raise
+        for budget in entry.warnings:
+            self._warn(budget)
+        return Admitted(decoded, route, entry, standing.ticket, facts, bound, ratelimit_headers(standing), body_bytes)
+
+    def release(self, admitted: Admitted) -> None:
+        """Give back everything that a call has taken which was not made after all."""
+        admitted.entry.settle(Outcome.REFUSED, 0)
+        if admitted.ticket is not None:
+            self._limits.release(admitted.ticket)
+
+    def settle(self, ticket: Ticket, actual: Bound) -> None:
+        """Correct what a call has taken of the limits to what it used."""
+        self._limits.settle(ticket, actual)
+
+    def take(self, caller: Caller) -> None:
+        """Take a call that asks no model from every limit, or raise `CallerError` when one stands in the way."""
+        record = caller.record
+        rules = _NO_RULES if record is None else self._rules_of(record)
+        standing = self._take(Facts(caller.counted_as, record.id if record else None), NOTHING, rules)
+        if standing.ticket is not None:
+            self._limits.settle(standing.ticket, NOTHING)
+
+    def standing_of(self, caller: Caller | None, counted_as: int) -> bytes:
+        """Return the header lines that tell where a caller stands with the limits."""
+        record = caller.record if caller is not None else None
+        rules = _NO_RULES if record is None else self._rules_of(record)
+        return ratelimit_headers(self._limits.standing(Facts(counted_as, record.id if record else None), rules))
+
+    def may_ask(self, caller: Caller, model: str) -> bool:
+        """Tell whether a caller may ask for a model; for lists of models."""
+        return caller.record is None or self._keyring.may_ask(caller.record, model)
+
+    def _take(self, facts: Facts, bound: Bound, rules: tuple[Rule, ...]) -> Standing:
+        standing = self._limits.admit(facts, bound, rules)
+        if not standing.admitted:
+            raise limit_reached(standing)
+        return standing
+
+    def _recognise(self, caller: Caller) -> Caller:
+        """Put what is remembered of a key beside it. Raises `CallerError` for what is no key, or opens nothing."""
+        shown = caller.key.secret
+        record = self._keyring.known(shown)
+        if record is None:
+            if gateway_keys.parse(shown) is None:
+                raise CallerError(Kind.INVALID_KEY, "unknown_key")
+            return caller
+        self._keyring.judge(record, caller.address)
+        return Caller(caller.address, caller.counted_as, caller.key, record)
+
+    async def _ask(self, caller: Caller) -> Caller:
+        record = await self._keyring.find(caller.key.secret)
+        self._keyring.judge(record, caller.address)
+        return Caller(caller.address, caller.counted_as, caller.key, record)
+
+    def _language_of(self, envelope: Envelope, caller: Caller) -> str:
+        """Return the language to speak: the caller's wish, else that of their key, else the server's."""
+        return self._refusals.language_of(envelope.headers, caller.record.language if caller.record else None)
+
+    def _rules_of(self, record: KeyRecord) -> tuple[Rule, ...]:
+        """Return a key's own limits, made once for each record."""
+        known = self._rules.get(record.id)
+        if known is None or known[0] is not record:
+            if len(self._rules) >= _MAX_KEYS:
+                self._rules.clear()
+            known = self._rules[record.id] = record, rules_of_key(record.limits)
+        return known[1]
+
+    def _quote(self, route: Route, decoded: Decoded, body_bytes: int) -> Quote:
+        """Return the most that a call can take, wherever it goes."""
+        chat = decoded.asked.chat
+        routes = (route, *route.fallbacks)
+        targets = [candidate.target for each in routes for candidate in each.candidates]
+        return self._book.quote(chat.asked_model, targets, body_bytes, chat.max_tokens, choices=chat.choices)

@@ -1,0 +1,274 @@
+"""Builds what one configuration makes: settings in, a gateway out. The only place that builds real objects.
+
+`Parts` live as long as the process; a `Snapshot` as long as its configuration, and the calls that began under it keep
+it. What a new snapshot can go on with, it takes from its predecessor: limits, circuits, conversations.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, structs
+
+from chatgate.admission.addresses import Addresses
+from chatgate.admission.keys import Door
+from chatgate.admission.limits import Limits
+from chatgate.admission.rules import rule_of
+from chatgate.admitting import Admitting
+from chatgate.app.keeping import Keeping
+from chatgate.attempts.attempt import Trying
+from chatgate.attempts.calling import Calling
+from chatgate.attempts.leaving import Leaving
+from chatgate.attempts.stream import Stream
+from chatgate.endpoints import Gateway, Site, Table
+from chatgate.i18n import LANGUAGES, Catalogues, language_of_locale
+from chatgate.listing import Listing, Upstreams
+from chatgate.pipeline import Dialect, Pipeline
+from chatgate.protocols import openai_models, openapi
+from chatgate.protocols.openai_dialect import OpenAIDialect
+from chatgate.protocols.plain import PlainDialect
+from chatgate.providers import demo, spec
+from chatgate.providers.demo import Demo
+from chatgate.providers.requests import Requests
+from chatgate.refusals import Refusals
+from chatgate.routing.affinity import Conversations
+from chatgate.routing.budget import RetryBudget
+from chatgate.routing.candidates import CredentialState
+from chatgate.routing.circuit import Circuit, CircuitState
+from chatgate.routing.states import States
+from chatgate.routing.table import ModelSpec, Routing
+from chatgate.telemetry import Log, Metrics, Redaction
+from chatgate.telemetry.metrics import CONTENT_TYPE
+from chatgate.transport import Transport
+from chatgate.vocabulary.exchange import Surface
+from chatgate.vocabulary.money import format_usd
+from chatgate.vocabulary.upstreams import Target, Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chatgate.protocols.page import KeyNeeded
+    from chatgate.settings import Settings
+    from chatgate.vocabulary.exchange import Sender
+
+
+class Parts(Struct, frozen=True):
+    """What outlives a configuration. `streams` are those under way, under whichever configuration they began."""
+
+    log: Log
+    metrics: Metrics
+    transport: Transport
+    catalogues: Catalogues
+    leaving: Leaving
+    streams: set[Stream]
+    keeping: Keeping
+
+
+class Snapshot(Struct, frozen=True):
+    """What one configuration makes.
+
+    `default_model` is what the plain API asks for when nobody names a model.
+    """
+
+    settings: Settings
+    gateway: Gateway
+    default_model: str
+    limits: Limits
+    states: States
+    conversations: Conversations
+
+
+def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = None) -> Snapshot:
+    """Build what a configuration makes, and let the parts know of it.
+
+    Raises `CatalogueError` and `ValueError`; nothing has changed then.
+    """
+    catalogue = spec.load()
+    upstreams = tuple(_completed(upstream, settings, catalogue) for upstream in settings.upstreams)
+    default = upstreams[0]
+    default_model = plain_model(settings, catalogue)
+    models = _models(settings, {upstream.name: upstream for upstream in upstreams})
+    states = _states(parts.log, predecessor)
+    routing = Routing(models, default_targets=_targets(default, None), reserved_prefix=demo.PREFIX, states=states)
+    limits = _limits(settings, predecessor)
+    conversations = predecessor.conversations if predecessor else Conversations()
+    # Calls of the predecessor may still write lines that hold its secrets.
+    redaction = Redaction(settings.secrets() | (predecessor.settings.secrets() if predecessor else frozenset()))
+    observers = (parts.log, parts.metrics)
+    dialects: dict[Surface, Dialect] = {
+        Surface.PLAIN: PlainDialect(default_model),
+        Surface.OPENAI: OpenAIDialect(),
+    }
+    keys_url = (catalogue[default.provider].keys_url or catalogue["openai"].keys_url) or ""
+    language = language_of_locale(settings.server.language) or LANGUAGES[0]
+    refusals = Refusals(parts.catalogues, dialects, language, keys_url)
+    requests = {upstream.name: Requests(upstream, settings.timeouts) for upstream in (*upstreams, demo.UPSTREAM)}
+    senders: dict[str, Sender] = {upstream.name: parts.transport for upstream in upstreams}
+    senders[demo.UPSTREAM.name] = Demo()
+    book = parts.keeping.book
+    admitting = Admitting(
+        addresses=Addresses(settings.access.allow, settings.server.trusted_proxies),
+        door=Door(anonymous=settings.access.anonymous),
+        keyring=parts.keeping.keyring,
+        limits=limits,
+        routing=routing,
+        book=book,
+        refusals=refusals,
+        is_alone=settings.server.workers == 1,
+        warn=lambda budget: parts.log.event(
+            "budget_warning",
+            "warning",
+            scope=budget.scope,
+            subject=budget.subject,
+            per=budget.per,
+            limit_usd=format_usd(budget.limit_nano_usd),
+            percent=budget.warn_at_percent,
+        ),
+    )
+    pipeline = Pipeline(
+        dialects=dialects,
+        refusals=refusals,
+        admitting=admitting,
+        calling=Calling(
+            Trying(
+                requests=requests,
+                senders=senders,
+                limits=limits,
+                redaction=redaction,
+                clock=time.monotonic,
+                wall_clock=time.time,
+                is_durable=book.is_durable,
+            ),
+            conversations,
+            max_retries=settings.retry.max_retries,
+            rescues=settings.retry.recovery == "resume",
+            total_seconds=settings.timeouts.total_seconds,
+            hedging_share=settings.hedging_share,
+            clock=time.monotonic,
+            random=random.random,
+        ),
+        leaving=parts.leaving,
+        streams=parts.streams,
+        observers=observers,
+        clock=time.monotonic,
+        is_durable=book.is_durable,
+    )
+    owners = {name: model.targets[0].upstream.name for model in models for name in (model.name, *model.aliases)}
+    gateway = Gateway(
+        table=Table(settings.server.route),
+        admitting=admitting,
+        pipeline=pipeline,
+        refusals=refusals,
+        listing=Listing(
+            [openai_models.entry(name, owners[name]) for name in routing.names],
+            Upstreams(requests[default.name], parts.transport) if routing.is_open else None,
+            [openai_models.entry(default_model, default.name)],
+            time.monotonic,
+        ),
+        site=Site(
+            catalogues=parts.catalogues,
+            metrics=parts.metrics,
+            metrics_type=CONTENT_TYPE,
+            openapi=openapi.describe(settings.server.route),
+            route=settings.server.route,
+            models=((default_model, *routing.names) if routing.is_open else routing.names),
+            key_needed=_key_needed(settings, default),
+        ),
+        observers=observers,
+        clock=time.monotonic,
+    )
+    parts.log.redaction = redaction
+    parts.keeping.adopt(settings)
+    parts.metrics.know(
+        (*routing.names, default_model),
+        lambda: [standing for standing in states.targets() if standing[0].upstream is not demo.UPSTREAM],
+    )
+    streams = settings.streams
+    parts.leaving.set_bounds(
+        drains=streams.on_disconnect == "drain", seconds=streams.drain_seconds, calls=streams.drain_calls
+    )
+    return Snapshot(settings, gateway, default_model, limits, states, conversations)
+
+
+def plain_model(settings: Settings, catalogue: Mapping[str, spec.Provider]) -> str:
+    """Return what the plain API asks for when nobody names a model."""
+    if settings.default_model is not None:
+        return settings.default_model
+    for model in settings.models:
+        if not model.is_wildcard:
+            return model.name
+    provider = catalogue[settings.upstreams[0].provider]
+    return provider.small_model or catalogue["openai"].small_model or demo.MODELS[0]
+
+
+def _states(log: Log, predecessor: Snapshot | None) -> States:
+    """Return where targets keep how they are doing; every change is told to the log."""
+
+    def new_circuit(target: Target) -> Circuit:
+        def on_change(before: CircuitState, now: CircuitState) -> None:
+            level = "warning" if now is CircuitState.OPEN else "info"
+            log.event("circuit", level, target=target.name, before=before, now=now)
+
+        return Circuit(random.random, on_change)
+
+    def new_credential(target: Target) -> CredentialState:
+        upstream, number = target.upstream.name, target.key_number
+        return CredentialState(lambda: log.event("key_refused", "error", upstream=upstream, key_number=number))
+
+    return States(new_circuit, lambda _: RetryBudget(), new_credential, predecessor.states if predecessor else None)
+
+
+def _limits(settings: Settings, predecessor: Snapshot | None) -> Limits:
+    """Return the limits; those that have not changed keep their counts."""
+    rules = [rule_of(limit.amount, limit.per, limit.scope, limit.resource) for limit in settings.limits]
+    return Limits(rules, time.monotonic_ns, predecessor=predecessor.limits if predecessor else None)
+
+
+def _completed(upstream: Upstream, settings: Settings, catalogue: Mapping[str, spec.Provider]) -> Upstream:
+    """Return the upstream with what the catalogue knows about its provider."""
+    provider = catalogue[upstream.provider]  # The settings were read with the catalogue's names.
+    return structs.replace(
+        upstream,
+        renamed=provider.parameters.rename,
+        additions=provider.parameters.add,
+        continuation=settings.continuations.get(upstream.name, provider.continuation),
+    )
+
+
+def _models(settings: Settings, upstreams: Mapping[str, Upstream]) -> list[ModelSpec]:
+    """Return the models of the configuration, and the demo models behind them."""
+    configured = [
+        ModelSpec(
+            model.name,
+            tuple(
+                each
+                for target in model.targets
+                for each in _targets(
+                    upstreams[target.upstream], target.model, target.weight, target.priority, target.context_tokens
+                )
+            ),
+            model.aliases,
+            model.fallbacks,
+            model.balance,
+        )
+        for model in settings.models
+    ]
+    return configured + [ModelSpec(name, (Target(demo.UPSTREAM, name),)) for name in demo.MODELS]
+
+
+def _targets(
+    upstream: Upstream, model: str | None, weight: int = 1, priority: int = 0, context_tokens: int | None = None
+) -> tuple[Target, ...]:
+    """Return a target for each key of its upstream."""
+    keys = upstream.api_keys or ("",)
+    return tuple(
+        Target(upstream, model, key, number, weight, priority, context_tokens) for number, key in enumerate(keys, 1)
+    )
+
+
+def _key_needed(settings: Settings, default: Upstream) -> KeyNeeded:
+    if not settings.access.anonymous:
+        return "always"
+    return "except_demo" if default.key_needed and not default.api_key else "never"

@@ -1,0 +1,223 @@
+"""What outlives the process: keys and the ledger, and the journal that stands between a call and its row.
+
+Owns the storage of one process: it opens the database, brings its tables up to date, and lends it to the keyring and
+to the book, which know nothing of it. A database that is out of reach is tried again in the background: calls go on
+with the keys that are known, and the journal takes what the database will hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import secrets
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from chatgate.accounting.book import Book
+from chatgate.accounting.catalogue import Catalogue
+from chatgate.accounting.holds import Holds
+from chatgate.accounting.journal import JournalUnavailable
+from chatgate.accounting.prices import PriceList
+from chatgate.accounting.segments import Position
+from chatgate.admission.keyring import Keyring, LookupUnavailable
+from chatgate.storage import keys, ledger, migration, pepper
+from chatgate.storage.database import open_database
+from chatgate.storage.errors import StorageError, StorageUnavailable
+from chatgate.storage.threads import DatabaseThreads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from chatgate.accounting.folding import Read
+    from chatgate.settings import Settings
+    from chatgate.vocabulary.keys import KeyRecord
+
+REFRESH_SECONDS = 1.0
+"""How often changed keys are asked for: a revoked key is refused within this time, and at once where it is unknown."""
+
+RETRY_SECONDS = 1.0
+"""How often a database is tried again that could not be opened at the start."""
+
+FORGET_SECONDS = 600.0
+"""How often old calls are looked for."""
+
+FORGET_CALLS, MAX_FORGET_ROUNDS = 500, 500
+"""So many of them are deleted in one transaction, and so many transactions are made each time, a second apart."""
+
+MAX_PROCESSES = 64
+"""So many processes may keep a journal in one data directory."""
+
+BACKUPS, JOURNALS, NODE_FILE = "backups", "journal", "node-id"
+
+_LOG = logging.getLogger(__name__)
+
+
+class DataDirectoryError(Exception):
+    """The data directory cannot be used; `str()` says why."""
+
+
+class Keeping:
+    """The storage of one process, and what works with it: `keyring` and `book`."""
+
+    def __init__(self, settings: Settings, number: int = 1) -> None:
+        """Open everything; `number` is the worker's.
+
+        A database server that is out of reach is no error: it is tried again. Raises `DataDirectoryError`, and
+        `StorageError` for a database that cannot be used.
+        """
+        data = settings.data
+        try:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            node = _node_of(data)
+        except OSError as error:
+            raise DataDirectoryError(error.strerror or str(error)) from error
+        self._settings = settings
+        self._peppers = pepper.load_or_make(data) if settings.pepper is None else pepper.parse(settings.pepper)
+        self._database = open_database(settings.database_url, data)
+        self.location = self._database.location
+        self._is_prepared = False
+        try:
+            self._prepare()
+        except StorageUnavailable as error:
+            if self._database.dialect == "sqlite":
+                raise
+            _LOG.error("The database cannot be used, and is tried again: %s", error)
+        self._threads = DatabaseThreads(self._database)
+        self.keyring = Keyring(self._peppers, self, time.monotonic, _now)
+        self._catalogue = Catalogue()
+        self.book = self._open_book(data, node, number)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def adopt(self, settings: Settings) -> None:
+        """Charge by other prices, and keep calls as long as another configuration says, from now on."""
+        self._settings = settings
+        self.book.set_tariffs(PriceList(settings.prices, self._catalogue))
+
+    def start(self) -> None:
+        """Begin to look after keys and ledger on the running loop."""
+        keeping = (self._keep_up(), self._keep_refreshing(), self._keep_forgetting())
+        self._tasks = [asyncio.create_task(each) for each in keeping]
+
+    async def close(self) -> None:
+        """Write down what is left, as far as that is possible now, and close everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.book.close()
+        await self._threads.close()
+
+    def _prepare(self) -> None:
+        """Bring the tables up to date, and hold the pepper against them."""
+        migration.migrate(self._database, self._settings.data / BACKUPS, _now())
+        self._database.write(pepper.recognise, self._peppers)
+        self._is_prepared = True
+
+    def _open_book(self, data: Path, node: str, number: int) -> Book:
+        """Open the journal of this process: of several gateways in one directory, each has its own."""
+        prices = PriceList(self._settings.prices, self._catalogue)
+        for place in range(number, number + MAX_PROCESSES):
+            directory = data / JOURNALS / str(place)
+            try:
+                return Book(
+                    directory,
+                    prices,
+                    Holds(),
+                    _Ledger(self),
+                    time.monotonic,
+                    _now,
+                    self._settings.ledger.durability,
+                    worker=f"{node}-{place}",
+                )
+            except JournalUnavailable as error:
+                if not isinstance(error.__cause__, BlockingIOError):
+                    raise DataDirectoryError(f"the journal cannot be written: {error}") from error
+        raise DataDirectoryError("too many processes share it")
+
+    async def _keep_up(self) -> None:
+        while not self._is_prepared:
+            await asyncio.sleep(RETRY_SECONDS)
+            with contextlib.suppress(StorageError):
+                await asyncio.to_thread(self._prepare)
+        await self.book.run()
+
+    async def _keep_refreshing(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self.keyring.refresh()
+
+    async def _keep_forgetting(self) -> None:
+        """Delete calls that are older than the operator wants to keep, a few at a time."""
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            days = self._settings.ledger.retention_days
+            if days:
+                with contextlib.suppress(StorageError, LookupUnavailable):
+                    before = _now() - timedelta(days=days)
+                    for _ in range(MAX_FORGET_ROUNDS):
+                        if await self.threads.write(ledger.forget, before, FORGET_CALLS) < FORGET_CALLS:
+                            break
+                        await asyncio.sleep(1)
+
+    async def by_digest(self, digests: Sequence[str]) -> KeyRecord | None:
+        """Return the key that has one of the digests, for the keyring."""
+        try:
+            record = None
+            for place, digest in enumerate(digests):
+                record = await self.threads.read(keys.find_by_digest, digest)
+                if record is not None:
+                    if place:
+                        await self.threads.write(keys.renew_digest, record.id, digest, digests[0])
+                    break
+        except StorageUnavailable as error:
+            raise LookupUnavailable from error
+        return record
+
+    async def versions(self, key_ids: Iterable[str]) -> Mapping[str, int]:
+        """Return the versions of those keys that exist, for the keyring."""
+        try:
+            return await self.threads.read(keys.versions, list(key_ids))
+        except StorageUnavailable as error:
+            raise LookupUnavailable from error
+
+    @property
+    def threads(self) -> DatabaseThreads:
+        """Return the database. Raises `LookupUnavailable` until its tables are known to be up to date."""
+        if not self._is_prepared:
+            raise LookupUnavailable
+        return self._threads
+
+
+class _Ledger:
+    """The ledger in the database, for the book."""
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+
+    async def position(self, worker: str) -> Position | None:
+        places = await self._keeping.threads.read(ledger.positions)
+        return Position(*places[worker]) if worker in places else None
+
+    async def fold(self, worker: str, entries: Sequence[Read], position: Position) -> None:
+        await self._keeping.threads.write(ledger.fold, worker, entries, position)
+
+    async def interrupt(self, worker: str, at: datetime) -> None:
+        await self._keeping.threads.write(ledger.interrupt, worker, at)
+
+    async def balances(self, periods: Sequence[str]) -> Mapping[str, int]:
+        found = await self._keeping.threads.read(ledger.balances_of_periods, list(periods))
+        return {account: balance.spent for account, balance in found.items()}
+
+
+_now = functools.partial(datetime.now, UTC)
+
+
+def _node_of(data: Path) -> str:
+    """Return what this data directory is called among all that write to one database."""
+    file = data / NODE_FILE
+    with contextlib.suppress(FileExistsError), file.open("x") as new:
+        new.write(secrets.token_hex(6))
+    return file.read_text().strip()

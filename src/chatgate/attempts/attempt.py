@@ -1,0 +1,328 @@
+"""One try at one target: from the request to the moment when there is an answer to hand on.
+
+Owns what counts as an answer. A whole one is there when all of it is; a stream when it has said its first word, for
+what is wrong with it mostly shows until then, and can be mended as long as the caller has seen nothing of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from msgspec import Struct, structs
+
+from chatgate.admission.limits import NOTHING
+from chatgate.protocols import openai_chat, openai_errors
+from chatgate.providers import failures
+from chatgate.refusals import limit_reached
+from chatgate.vocabulary.chat import Usage
+from chatgate.vocabulary.errors import GateError, Kind, Remedy, UpstreamError
+from chatgate.vocabulary.exchange import Verdict
+from chatgate.vocabulary.identity import KeyKind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from chatgate.admission.limits import Limits, Ticket
+    from chatgate.attempts.stages import Admitted
+    from chatgate.protocols.openai_stream import Relay
+    from chatgate.providers.requests import Requests
+    from chatgate.routing.candidates import Candidate
+    from chatgate.telemetry import Redaction
+    from chatgate.vocabulary.chat import Asked
+    from chatgate.vocabulary.exchange import Answer, Decoded, Sender
+    from chatgate.vocabulary.upstreams import Target
+
+MAX_ANSWER_BYTES = 32 << 20
+"""The longest whole answer that is taken from an upstream."""
+
+MAX_ERROR_BYTES = 64 << 10
+"""As much of a provider's error body is read."""
+
+_OK = 200
+_JSON_TYPES = frozenset({b"application/json", b"application/json; charset=utf-8"})
+_PROVIDER_KEY = KeyKind.PROVIDER
+_MORE, _NOTHING, _STOP = Verdict.MORE, Verdict.NOTHING, Verdict.STOP
+
+
+class Dialect(Protocol):
+    """The part of a caller's protocol that speaks of answers."""
+
+    def relay(self, asked: Asked) -> Relay:
+        """Return what turns the upstream's stream into the caller's."""
+
+    def encode_whole(self, asked: Asked, body: bytes) -> tuple[bytes, Usage | None]:
+        """Turn an upstream's whole answer into the caller's. Raises `UpstreamError`."""
+
+
+class _NoAnswer:
+    """What an attempt has before the head of its answer is there."""
+
+    def close(self) -> None:
+        """Hold nothing, so end nothing."""
+
+
+_NO_ANSWER = cast("Answer", _NoAnswer())
+
+
+class Attempt(Struct, gc=False):
+    """One try, under way at its candidate.
+
+    `serial` counts the tries of the call from 1. `secret` is the key that is shown there, "" for none, `number` the
+    try's number there. `ticket` is what it has taken of limits by upstream. `answer` is there once its
+    head is. A whole answer ends up in `body`; of a stream, `relay` turns it into the caller's, who gets `held` of it so
+    far.
+    """
+
+    serial: int
+    candidate: Candidate
+    secret: str
+    number: int
+    ticket: Ticket | None = None
+    answer: Answer = _NO_ANSWER
+    body: bytes = b""
+    usage: Usage | None = None
+    relay: Relay | None = None
+    held: list[bytes] = []
+    is_open: bool = True
+
+    def close(self) -> None:
+        """End what is still open. May be called again."""
+        if self.is_open:
+            self.is_open = False
+            self.candidate.leave()
+            self.answer.close()
+
+
+class Trying:
+    """Makes attempts. One for the whole gateway."""
+
+    def __init__(
+        self,
+        *,
+        requests: Mapping[str, Requests],
+        senders: Mapping[str, Sender],
+        limits: Limits,
+        redaction: Redaction,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        is_durable: bool = False,
+    ) -> None:
+        """Take the parts. `requests` and `senders` go by the upstream's name; `clock` is monotonic, in seconds.
+
+        `is_durable` says that what is written down has to outlive the power before an upstream is called.
+        """
+        self._requests = requests
+        self._senders = senders
+        self._limits = limits
+        self._redaction = redaction
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._is_durable = is_durable
+
+    async def whole(
+        self, admitted: Admitted, dialect: Dialect, serial: int, candidate: Candidate, left_seconds: float | None
+    ) -> Attempt:
+        """Get a whole answer. Raises `GateError`; then the candidate knows of it, and nothing is open.
+
+        `serial` counts the tries of the call from 1. `left_seconds` is what is left of the call's time, None when it
+        has just begun.
+        """
+        attempt, decoded = self._begin(admitted, serial, candidate), admitted.decoded
+        try:
+            if self._is_durable:
+                await admitted.entry.synced()
+            answer = attempt.answer = await self._send(attempt, decoded, left_seconds)
+            if answer.status != _OK or answer.headers.get(b"content-type") not in _JSON_TYPES:
+                await self._judge_head(attempt, decoded)
+            body = await answer.read(MAX_ANSWER_BYTES)
+            attempt.body, attempt.usage = dialect.encode_whole(decoded.asked, body)
+        except GateError as error:
+            self.failed(attempt, error, admitted)
+            raise
+        except BaseException:
+            self.abandon(attempt)
+            raise
+        candidate.succeeded(self._clock(), attempt.number)
+        attempt.close()
+        return attempt
+
+    async def stream(
+        self,
+        admitted: Admitted,
+        dialect: Dialect,
+        serial: int,
+        candidate: Candidate,
+        left_seconds: float | None,
+        *,
+        can_wait: bool,
+    ) -> Attempt:
+        """Get a stream that has said its first word. Raises as `whole` does.
+
+        `can_wait` says that comments are a reason to wait longer for that word, as there is no other target.
+        """
+        attempt, decoded = self._begin(admitted, serial, candidate), admitted.decoded
+        relay, held = dialect.relay(decoded.asked), attempt.held
+        attempt.relay = relay
+        silence = _MORE if can_wait else _NOTHING
+
+        def take(data: bytes) -> Verdict:
+            out = relay.feed(data)
+            if out:
+                held.append(out)
+            if relay.begun or relay.done or relay.error is not None:
+                return _STOP
+            return silence
+
+        try:
+            if self._is_durable:
+                await admitted.entry.synced()
+            attempt.answer = await self._send(attempt, decoded, left_seconds)
+            await self._judge_head(attempt, decoded)
+            if await attempt.answer.forward(take) and not relay.done:
+                held.append(relay.end())
+            _check_begun(relay)
+        except GateError as error:
+            self.failed(attempt, error, admitted)
+            raise
+        except BaseException:
+            self.abandon(attempt)
+            raise
+        candidate.succeeded(self._clock(), attempt.number)
+        return attempt
+
+    async def again(
+        self,
+        admitted: Admitted,
+        serial: int,
+        candidate: Candidate,
+        left_seconds: float | None,
+        body: bytes | None = None,
+    ) -> Attempt:
+        """Begin a stream whose relay is another one's, which it goes on with. Raises as `whole` does.
+
+        `body` is sent in place of the call's own.
+        """
+        attempt, decoded = self._begin(admitted, serial, candidate), admitted.decoded
+        try:
+            if self._is_durable:
+                await admitted.entry.synced()
+            attempt.answer = await self._send(attempt, decoded, left_seconds, body)
+            await self._judge_head(attempt, decoded)
+        except GateError as error:
+            self.failed(attempt, error, admitted)
+            raise
+        except BaseException:
+            self.abandon(attempt)
+            raise
+        return attempt
+
+    def abandon(self, attempt: Attempt) -> None:
+        """Give up a try without a verdict about the target."""
+        attempt.candidate.circuit.abandoned(self._clock(), attempt.number)
+        self._close(attempt)
+
+    def failed(self, attempt: Attempt, error: GateError, admitted: Admitted) -> None:
+        """Give up a try that failed: free the error of secrets, and tell the candidate and the book."""
+        if error.reason == "upstream_error_event" and isinstance(error, UpstreamError):
+            failures.judge_event(error)
+        if error.provider_message:
+            error.provider_message = self._redaction.text(error.provider_message, attempt.secret)
+        attempt.candidate.failed(error, self._clock(), attempt.number)
+        status = error.parameters.get("status", 0)
+        admitted.entry.fail(
+            attempt.serial,
+            error.reason,
+            status if isinstance(status, int) else 0,
+            abandoned=error.kind is Kind.UPSTREAM_TIMEOUT,  # It may still be at work.
+            sent_bytes=admitted.body_bytes,
+        )
+        self._close(attempt)
+
+    def _close(self, attempt: Attempt) -> None:
+        if attempt.ticket is not None:
+            self._limits.settle(attempt.ticket, NOTHING)
+        attempt.close()
+
+    def _begin(self, admitted: Admitted, serial: int, candidate: Candidate) -> Attempt:
+        """Write down that an upstream is about to be called. Raises `Overloaded` when that cannot be written."""
+        target = candidate.target
+        secret = secret_for(target, admitted.decoded)
+        ticket = self._take(admitted, target) if self._limits.limit_attempts else None
+        number = candidate.enter(self._clock())
+        try:
+            admitted.entry.dispatch(serial, target)
+        except GateError:
+            self.abandon(Attempt(serial, candidate, secret, number, ticket))
+            raise
+        return Attempt(serial, candidate, secret, number, ticket)
+
+    def _take(self, admitted: Admitted, target: Target) -> Ticket | None:
+        """Take an attempt from the limits by upstream, or raise `CallerError`; another upstream may have room."""
+        facts = structs.replace(admitted.facts, upstream=target.upstream.name)
+        standing = self._limits.admit_attempt(facts, admitted.bound)
+        if not standing.admitted:
+            refusal = limit_reached(standing)
+            refusal.remedy = Remedy.ANOTHER_TARGET
+            raise refusal
+        return standing.ticket
+
+    def _send(
+        self, attempt: Attempt, decoded: Decoded, left_seconds: float | None, body: bytes | None = None
+    ) -> Awaitable[Answer]:
+        """Send the request; what is returned gives the answer once its head is there."""
+        target = attempt.candidate.target
+        name = target.upstream.name
+        if body is None:
+            body = openai_chat.encode_request(decoded.asked.chat, target)
+        return self._senders[name].send(self._requests[name].chat(body, attempt.secret, left_seconds))
+
+    async def _judge_head(self, attempt: Attempt, decoded: Decoded) -> None:
+        """Raise what the head of an answer says, unless it says success."""
+        answer = attempt.answer
+        if answer.status != _OK:
+            raise await self._failure_of(attempt, decoded)
+        content_type = answer.headers.get(b"content-type", b"").lower()
+        if content_type.find(b"html") >= 0:
+            raise UpstreamError("upstream_bad_answer")
+        if decoded.asked.chat.stream and content_type.startswith(b"application/json"):
+            openai_chat.check_answer(await answer.read(MAX_ANSWER_BYTES))  # It may say what is wrong.
+            raise UpstreamError("upstream_bad_answer")
+
+    async def _failure_of(self, attempt: Attempt, decoded: Decoded) -> GateError:
+        """Turn a provider's refusal into what the caller is told, without anything secret in it."""
+        answer, target, secret = attempt.answer, attempt.candidate.target, attempt.secret
+        try:
+            said = openai_errors.read_error(await answer.read(MAX_ERROR_BYTES))
+        except UpstreamError:
+            said = openai_errors.ProviderError()
+        message, code, param = (
+            self._redaction.text(text, secret) if text else None for text in (said.message, said.code, said.param)
+        )
+        return failures.failure_of(
+            answer.status,
+            message=message,
+            code=code,
+            param=param,
+            retry_after_seconds=failures.retry_after(answer.headers, self._wall_clock),
+            model=target.sent_model or decoded.asked.chat.asked_model,
+            own_key=secret != target.api_key,
+        )
+
+
+def _check_begun(relay: Relay) -> None:
+    """Raise what is wrong with a stream that has not said a word."""
+    if relay.error is not None:
+        raise relay.error
+    if not relay.begun:
+        raise UpstreamError("upstream_bad_answer")
+
+
+def secret_for(target: Target, decoded: Decoded) -> str:
+    """Return the key to show a target: the caller's own only at the default upstream, else the operator's."""
+    key = decoded.caller.key
+    return key.secret if key.kind is _PROVIDER_KEY and target.upstream.is_default else target.api_key
+
+
+def lacks_key(target: Target, decoded: Decoded) -> bool:
+    """Tell whether a target wants a key, and nobody has one for it."""
+    return target.upstream.key_needed and not secret_for(target, decoded)

@@ -1,0 +1,291 @@
+"""A stream's way to its caller, over as many targets as it takes.
+
+Owns the one promise of streams: the caller gets the whole answer, or is told that it broke. When an upstream falls
+silent or breaks off in the middle, the next target gets the same call; as soon as it has said again what the caller has
+already got, the rest goes on from there. A target that says something else cannot go on, and its words reach nobody.
+
+While there is nothing to send, comments keep the connection open, for proxies cut what is silent for too long.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chatgate.attempts.attempt import Attempt
+from chatgate.protocols import document, openai_chat
+from chatgate.protocols.resume import Resumption, continued_body
+from chatgate.vocabulary.errors import Blame, CallerError, GateError, Remedy, UpstreamError
+from chatgate.vocabulary.exchange import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from chatgate.attempts.attempt import Dialect
+    from chatgate.attempts.calling import Calling
+    from chatgate.attempts.stages import Admitted
+    from chatgate.protocols.openai_stream import Relay
+    from chatgate.routing.candidates import Candidate
+    from chatgate.routing.plan import Plan
+    from chatgate.vocabulary.chat import Usage
+    from chatgate.vocabulary.exchange import CallerPort
+
+KEEP_ALIVE_SECONDS = 15.0
+"""After so long a silence the caller gets a comment: half of the 30 s after which impatient proxies cut."""
+
+_COMMENT = b": keep-alive\n\n"
+_MORE, _NOTHING, _STOP = Verdict.MORE, Verdict.NOTHING, Verdict.STOP
+
+
+class Stream:
+    """One stream. `is_started` tells whether the caller has its head, `first_token_at` when its first word left."""
+
+    __slots__ = (
+        "_admitted",
+        "_calling",
+        "_clock",
+        "_dialect",
+        "_head_of",
+        "_last",
+        "_port",
+        "_quiet_since",
+        "_resumption",
+        "_seen",
+        "_sent",
+        "_settle",
+        "attempt",
+        "first_token_at",
+        "is_started",
+        "plan",
+        "relay",
+    )
+
+    def __init__(
+        self,
+        calling: Calling,
+        admitted: Admitted,
+        dialect: Dialect,
+        plan: Plan,
+        port: CallerPort,
+        head_of: Callable[[Plan | None], bytes],
+        settle: Callable[[], Awaitable[None] | None],
+        clock: Callable[[], float],
+    ) -> None:
+        """`head_of` gives the header lines, with what they say about the target that answers once there is one.
+
+        `settle` writes the call's end down; what it returns, if anything, has to be waited for before the caller may
+        see the end.
+        """
+        self._calling = calling
+        self._admitted = admitted
+        self._dialect = dialect
+        self._port = port
+        self._head_of = head_of
+        self._settle = settle
+        self._last = b""
+        self._clock = clock
+        self._sent = self._seen = 0
+        self._quiet_since = clock()
+        self._resumption: Resumption | None = None
+        self.plan = plan
+        self.attempt: Attempt | None = None
+        self.relay: Relay | None = None
+        self.is_started = False
+        self.first_token_at: float | None = None
+
+    async def carry(self) -> None:
+        """Carry the stream to its end. Raises the `GateError` by which it broke, if it did."""
+        attempt = self.attempt = await self._calling.stream(self._admitted, self._dialect, self.plan)
+        assert attempt.relay is not None  # noqa: S101 - narrows for the type checker; it is a stream's
+        self.relay = attempt.relay
+        self.first_token_at = self._clock()
+        self._start(self.plan)
+        self._send(b"".join(attempt.held))
+        while not self.relay.done:
+            try:
+                await self._forward(self.attempt, self.relay)
+            except GateError as error:
+                if self.relay.finished:  # All is said; only the end mark is missing.
+                    self._send(self.relay.complete())
+                    break
+                self._calling.trying.failed(self.attempt, error, self._admitted)
+                await self._rescue(self.relay, error)
+        waiting = self._settle()
+        if waiting is not None:
+            await waiting
+        self._port.send(self._last)
+        self._port.finish()
+        self.attempt.answer.release()
+        self.attempt.close()
+
+    async def drain(self) -> None:
+        """Read on for the sake of the count alone: the caller has left."""
+        attempt, relay = self.attempt, self.relay
+        assert attempt is not None  # noqa: S101 - only streams that have begun are drained
+        assert relay is not None  # noqa: S101 - the same
+
+        def take(data: bytes) -> Verdict:
+            relay.feed(data)
+            return _STOP if relay.done or relay.error is not None else _MORE
+
+        await attempt.answer.forward(take)
+        attempt.answer.release()
+
+    @property
+    def got_bytes(self) -> int:
+        """Return how much text the caller was sent, for a count that nobody gave."""
+        if self.relay is None:
+            return 0
+        transcript = self.relay.transcript
+        transcript.read()
+        return sum(len(text.encode()) for text in transcript.texts.values())
+
+    @property
+    def usage(self) -> Usage | None:
+        """Return what the provider counted, None when it has not said so."""
+        return self.relay.usage if self.relay is not None else None
+
+    def close(self) -> None:
+        """End what is still open. May be called again."""
+        if self.attempt is not None:
+            self.attempt.close()
+
+    def tick(self, now: float) -> None:
+        """Send a comment when nothing else has been sent for too long (called by the sweep)."""
+        if self._sent != self._seen:
+            self._seen = self._sent
+            self._quiet_since = now
+        elif now - self._quiet_since >= KEEP_ALIVE_SECONDS and not self._port.is_congested:
+            self._quiet_since = now
+            self._start(None)
+            self._port.send(_COMMENT)
+
+    def _start(self, plan: Plan | None) -> None:
+        if not self.is_started:
+            self.is_started = True
+            self._port.start_stream(200, self._head_of(plan))
+
+    def _send(self, out: bytes) -> None:
+        """Pass something on; what ends the answer is held back until the end is written down."""
+        if self.relay is not None and self.relay.done:
+            self._last += out
+        elif out:
+            self._sent += 1
+            self._port.send(out)
+
+    async def _forward(self, attempt: Attempt, relay: Relay) -> None:
+        """Pass the answer on until its end. Raises the `GateError` by which it broke, if it did."""
+        answer, port = attempt.answer, self._port
+        take = self._take if self._resumption is None else self._take_resumed
+        while not relay.done:
+            if await answer.forward(take):
+                if self._resumption is not None:
+                    self._send(relay.feed(self._resumption.end()))
+                if not relay.done:
+                    self._send(relay.end())
+            if relay.error is not None:
+                raise relay.error
+            if port.is_congested:
+                await port.drained()
+
+    def _take(self, data: bytes) -> Verdict:
+        """Pass on what has arrived."""
+        relay, port = self.relay, self._port
+        assert relay is not None  # noqa: S101 - narrows for the type checker; it is set before
+        out = relay.feed(data)
+        if relay.done:
+            self._last += out
+            return _STOP
+        if out:
+            self._sent += 1
+            port.send(out)
+        if relay.error is not None or port.is_congested:
+            return _STOP
+        return _MORE if relay.heard else _NOTHING
+
+    def _take_resumed(self, data: bytes) -> Verdict:
+        assert self._resumption is not None  # noqa: S101 - narrows for the type checker; it is set before
+        return self._take(self._resumption.feed(data))
+
+    async def _rescue(self, relay: Relay, error: GateError) -> None:
+        """Let another target go on. Raises the error when none can."""
+        relay.forget_tail()
+        if not self._calling.rescues or error.remedy is Remedy.PASS_ON or not relay.transcript.is_resumable:
+            raise error
+        failure = error
+        while True:
+            try:
+                wait_seconds = self.plan.after(failure, self._clock())
+            except GateError:
+                raise error from None
+            await self._calling.wait(wait_seconds)
+            try:
+                await self._resume(relay, self.plan.candidate)
+            except GateError as another:
+                failure = another
+                relay.forget_tail()
+            else:
+                return
+
+    async def _resume(self, relay: Relay, candidate: Candidate) -> None:
+        """Have a target say again what the caller has got; returns once it has. Raises `GateError`."""
+        attempt, resumption = await self._reopen(relay, candidate)
+        trying = self._calling.trying
+
+        def take(data: bytes) -> Verdict:
+            self._send(relay.feed(resumption.feed(data)))
+            if resumption.caught_up or resumption.diverged or relay.done or relay.error is not None:
+                return _STOP
+            return _MORE if data.find(b"data") >= 0 else _NOTHING  # What has no data is a comment.
+
+        try:
+            if await attempt.answer.forward(take):
+                self._send(relay.feed(resumption.end()))
+                if not relay.done and not resumption.diverged:
+                    self._send(relay.end())
+            _check_resumed(resumption, relay)
+        except GateError as error:
+            trying.failed(attempt, error, self._admitted)
+            raise
+        except BaseException:
+            trying.abandon(attempt)
+            raise
+        candidate.succeeded(self._clock(), attempt.number)
+        self.attempt = attempt
+        self._resumption = resumption
+
+    async def _reopen(self, relay: Relay, candidate: Candidate) -> tuple[Attempt, Resumption]:
+        """Begin the call anew at a target: where it can continue an answer, from there, else from the beginning."""
+        admitted, trying = self._admitted, self._calling.trying
+        left_seconds = self.plan.left_seconds(self._clock())
+        body = self._continued(relay, candidate)
+        if body is not None:
+            try:
+                attempt = await trying.again(admitted, self.plan.attempts, candidate, left_seconds, body)
+            except CallerError as error:
+                if error.remedy is not Remedy.PASS_ON:
+                    raise
+                self.plan.go_besides(candidate, self._clock())
+            else:
+                return attempt, Resumption(relay.transcript, continued=True)
+        attempt = await trying.again(admitted, self.plan.attempts, candidate, left_seconds)
+        return attempt, Resumption(relay.transcript)
+
+    def _continued(self, relay: Relay, candidate: Candidate) -> bytes | None:
+        """Return the request that has a target go on with what was said, None when it cannot be put so."""
+        target = candidate.target
+        if target.upstream.continuation is None:
+            return None
+        chat = self._admitted.decoded.asked.chat
+        asked = document.parse(openai_chat.encode_request(chat, target))
+        return continued_body(asked, relay.transcript, target.upstream.continuation)
+
+
+def _check_resumed(resumption: Resumption, relay: Relay) -> None:
+    """Raise what is wrong with a target that was to go on."""
+    if resumption.diverged:
+        error = UpstreamError("upstream_diverged")
+        # It is well, but says something else.
+        error.remedy, error.blame = Remedy.ANOTHER_TARGET, Blame.NOTHING
+        raise error
+    if relay.error is not None:
+        raise relay.error

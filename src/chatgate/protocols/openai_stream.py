@@ -1,0 +1,245 @@
+"""An upstream's stream of OpenAI chat chunks, on its way to a caller.
+
+`Relay` watches a stream event by event, cut at any byte; its heirs say what a caller gets of each. Both the OpenAI
+surface, which gets the events as they came, and the plain API are served so.
+Source: https://platform.openai.com/docs/api-reference/chat-streaming (read 2026-11-23).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from chatgate.protocols import openai_chat, sse
+from chatgate.protocols.resume import Transcript
+from chatgate.vocabulary.chat import Usage
+from chatgate.vocabulary.errors import UpstreamError
+
+DONE = b"data: [DONE]\n\n"
+
+_NULL = Raw(b"null")
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNSAID = frozenset({"role", "name"})
+
+
+class _End(Struct, gc=False):
+    index: int = 0
+    finish_reason: Any = None
+
+
+class _Outline(Struct, gc=False):
+    """What is looked at in a chunk that is passed on as it is."""
+
+    choices: list[_End] | None = None
+    usage: Raw = _NULL
+    error: Raw = _NULL
+
+
+class _Delta(Struct):
+    delta: dict[str, Any] | None = None
+
+
+class _Beginning(Struct):
+    choices: list[_Delta] = []
+
+
+_decode_outline = msgspec.json.Decoder(_Outline).decode
+_decode_beginning = msgspec.json.Decoder(_Beginning).decode
+
+
+class Relay:
+    """Watches one upstream's stream; its heirs turn the events into what the caller gets.
+
+    After `feed` look at `done` (the whole answer was passed on; nothing more will be), at `error` (the stream broke
+    before its end), at `begun` (something of the answer itself was there, not just a role) and at `heard` (this time
+    there was more than comments). `finished` says that the answer is whole, though the end mark may be missing.
+    `usage` is what the provider counted, once it has said so; `transcript` is all that was said.
+    """
+
+    __slots__ = (
+        "_choices",
+        "_is_between",
+        "_note",
+        "_splitter",
+        "_usual",
+        "begun",
+        "done",
+        "error",
+        "finished",
+        "heard",
+        "transcript",
+        "usage",
+    )
+
+    def __init__(self) -> None:
+        """Start before the first byte."""
+        self._splitter = sse.EventSplitter()
+        self._is_between = True  # No event has begun and not ended.
+        self._choices: dict[int, bool] = {}
+        self._usual: _End | None = None
+        self.begun = False
+        self.done = False
+        self.error: UpstreamError | None = None
+        self.finished = False
+        self.heard = False
+        self.usage: Usage | None = None
+        self.transcript = Transcript()
+        self._note = self.transcript.note
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether nothing more will come of it."""
+        return self.done or self.error is not None
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what the caller gets of this: whole events only."""
+        done, error = self.done, self.error
+        if done or error is not None:
+            return b""
+        self.heard = False
+        out: list[bytes] = []
+        try:
+            # One event of one line in one piece is the usual case.
+            if (
+                self._is_between
+                and data.find(b"\n") == len(data) - 2
+                and data.startswith(b"data: {")
+                and data.find(b"\r") < 0
+            ):
+                return self._take(data, data[6:-2])
+            for event in self._splitter.feed(data):
+                out.append(self._take(event, sse.data_of(event)))
+                if self.done:
+                    break
+            self._is_between = not self._splitter.tail
+        except UpstreamError as broken:
+            self.error = broken
+        return b"".join(out)
+
+    def end(self) -> bytes:
+        """Return what is still to be passed on at the upstream's regular end of body.
+
+        An answer that had finished is completed with the end mark that it lacks; any other one was cut.
+        """
+        last = openai_chat.last_event(self._splitter.finish())
+        self._is_between = True
+        out = self.feed(last) if last else b""
+        if self.is_over:
+            return out
+        if not self.finished:
+            self.error = UpstreamError("upstream_cut")
+            return out
+        return out + self.complete()
+
+    def complete(self) -> bytes:
+        """Return the end of an answer that has finished."""
+        self.done = True
+        return self._last()
+
+    def forget_tail(self) -> None:
+        """Drop the beginning of an event: another stream goes on from here."""
+        self._splitter = sse.EventSplitter()
+        self._is_between = True
+        self.error = None
+
+    def _take(self, event: bytes, data: bytes | None) -> bytes:
+        """Look at one event; return what the caller gets of it."""
+        if not data:
+            return self._comment(event)
+        try:
+            outline = _decode_outline(data)
+        except _UNREADABLE as error:
+            if data.strip() == b"[DONE]":
+                self.heard = self.done = True
+                return self._mark(event)
+            if not isinstance(error, msgspec.ValidationError) or not data.lstrip().startswith(b"{"):
+                return b""  # It is broken, or nothing that has fields, and would break the caller's reader too.
+            outline = _Outline()  # It is no chunk that we know: passed on unread.
+        self.heard = True
+        choices, usage = outline.choices, outline.usage
+        if outline.error is not _NULL:
+            openai_chat.check_error(outline.error, data)
+        if choices and (len(choices) > 1 or choices[0] != self._usual):
+            self._note_ends(choices)
+        if not self.begun:
+            self.begun = self.finished or _says_something(data)
+        self._note(event)
+        if usage is _NULL:
+            return self._pass_on(event, data)
+        self.usage = openai_chat.read_usage(usage) or self.usage
+        is_count = choices == [] and bytes(usage) != b"null"
+        return self._count(event, data) if is_count else self._pass_on(event, data)
+
+    def _note_ends(self, choices: list[_End]) -> None:
+        """Take note of the choices that have finished: an answer is whole when all that have begun are."""
+        for choice in choices:
+            if choice.finish_reason:
+                self._usual = None
+                self._choices[choice.index] = True
+                self.finished = all(self._choices.values())
+            elif choice.index not in self._choices:
+                self._choices[choice.index] = self.finished = False
+                # Nearly all chunks go on with the one choice that there is.
+                self._usual = choice if len(self._choices) == 1 else None
+
+    def _pass_on(self, event: bytes, data: bytes) -> bytes:
+        """Return what the caller gets of a chunk."""
+        raise NotImplementedError
+
+    def _count(self, event: bytes, data: bytes) -> bytes:
+        """Return what the caller gets of a chunk that holds nothing but the usage."""
+        return self._pass_on(event, data)
+
+    def _mark(self, event: bytes) -> bytes:  # noqa: ARG002 - an heir may pass it on
+        """Return what the caller gets of the end mark."""
+        return self._last()
+
+    def _last(self) -> bytes:
+        """Return what ends a whole answer."""
+        raise NotImplementedError
+
+    def _comment(self, event: bytes) -> bytes:
+        """Return what the caller gets of an event without data."""
+        raise NotImplementedError
+
+
+class OpenAIRelay(Relay):
+    """Passes the events on byte for byte to a caller of the OpenAI surface."""
+
+    __slots__ = ("_hide_usage",)
+
+    def __init__(self, *, hide_usage: bool) -> None:
+        """`hide_usage` drops the chunk with the count, which the caller did not ask for."""
+        super().__init__()
+        self._hide_usage = hide_usage
+
+    def _pass_on(self, event: bytes, data: bytes) -> bytes:  # noqa: ARG002 - an heir's signature
+        return event
+
+    def _count(self, event: bytes, data: bytes) -> bytes:  # noqa: ARG002 - an heir's signature
+        return b"" if self._hide_usage else event
+
+    def _mark(self, event: bytes) -> bytes:
+        return event
+
+    def _last(self) -> bytes:
+        return DONE
+
+    def _comment(self, event: bytes) -> bytes:
+        return event
+
+
+def _says_something(chunk: bytes) -> bool:
+    """Tell whether a chunk holds more of an answer than who speaks."""
+    try:
+        beginning = _decode_beginning(chunk)
+    except _UNREADABLE:
+        return False  # It is nothing that we know.
+    return any(
+        value not in (None, "", [], {})
+        for choice in beginning.choices
+        for name, value in (choice.delta or {}).items()
+        if name not in _UNSAID
+    )

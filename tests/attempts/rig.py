@@ -1,0 +1,186 @@
+"""The attempts of a gateway without its server: a caller's port in memory, upstreams over real sockets, a moved clock.
+
+It builds the parts as the composition root does, and owns nothing else. The tests of the attempts use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from chatgate.accounting.catalogue import Catalogue
+from chatgate.accounting.entries import Entry, Means
+from chatgate.accounting.holds import Holds
+from chatgate.accounting.journal import Journal
+from chatgate.accounting.prices import PriceList
+from chatgate.admission.limits import NOTHING, Facts, Limits
+from chatgate.attempts.attempt import Trying
+from chatgate.attempts.calling import Calling
+from chatgate.attempts.stages import Admitted
+from chatgate.attempts.stream import Stream
+from chatgate.protocols.openai_dialect import OpenAIDialect
+from chatgate.providers.requests import Requests
+from chatgate.routing.affinity import Conversations
+from chatgate.routing.budget import RetryBudget
+from chatgate.routing.candidates import Candidate
+from chatgate.routing.circuit import Circuit
+from chatgate.routing.plan import Plan
+from chatgate.routing.states import States
+from chatgate.routing.table import ModelSpec, Routing
+from chatgate.telemetry import Redaction
+from chatgate.transport import Transport
+from chatgate.vocabulary.exchange import Decoded, Endpoint, Envelope, Identified, Operation, Reply, Surface
+from chatgate.vocabulary.identity import NO_KEY, Caller, Key
+from chatgate.vocabulary.upstreams import Origin, Target, Timeouts, Upstream
+from fakes.outbound import HandClock
+from fakes.upstream import FakeUpstream
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+HEAD, FULL_HEAD = b"head without a model\r\n", b"head\r\n"
+
+
+class Port:
+    """A caller who hears everything, and reads as slowly as the test likes."""
+
+    def __init__(self) -> None:
+        """Start with nothing heard."""
+        self.is_congested = False
+        self.heads: list[bytes] = []
+        self.sent: list[bytes] = []
+        self.is_finished = False
+        self.reads: asyncio.Event | None = None
+
+    def reply(self, reply: Reply) -> None:
+        """Refuse: streams are not replied to."""
+        raise AssertionError(reply)
+
+    def start_stream(self, status: int, headers: bytes) -> None:
+        """Hear the head, which comes first and once."""
+        assert status == 200
+        assert not self.heads
+        assert not self.sent
+        self.heads.append(headers)
+
+    def send(self, data: bytes) -> None:
+        """Hear a piece."""
+        assert self.heads
+        assert not self.is_finished
+        self.sent.append(data)
+
+    def finish(self) -> None:
+        """Hear the end."""
+        assert not self.is_finished
+        self.is_finished = True
+
+    async def drained(self) -> None:
+        """Return when the caller reads again: at once, unless a test has set `reads`."""
+        if self.reads is not None:
+            await self.reads.wait()
+        self.is_congested = False
+
+
+class Rig:
+    """Everything that the attempts need, for a model `m` with a target at each of some fakes, the first one first."""
+
+    def __init__(
+        self,
+        *fakes: FakeUpstream,
+        keys: Sequence[str] = (),
+        hedging_share: float = 0.0,
+        max_retries: int = 2,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        """Build; `keys` are those of every upstream, and of several each makes a target of its own."""
+        self.clock = HandClock()
+        self.slept: list[float] = []
+        self.transport = Transport(clock=self.clock)
+        self.dialect = OpenAIDialect()
+        upstreams = [
+            Upstream(name, "openai", Origin("http", "127.0.0.1", fake.port), "/v1", tuple(keys), is_default=name == "a")
+            for name, fake in zip("abc", fakes, strict=False)
+        ]
+        targets = tuple(
+            Target(upstream, f"{upstream.name}-model", key, number, priority=priority)
+            for priority, upstream in enumerate(upstreams)
+            for number, key in enumerate(keys or ("",), 1)
+        )
+        states = States(lambda _: Circuit(lambda: 0.5), lambda _: RetryBudget())
+        routing = Routing(
+            [ModelSpec("m", targets)], default_targets=targets[:1], reserved_prefix="demo/", states=states
+        )
+        self.route = routing.find("m")
+        self.trying = Trying(
+            requests={upstream.name: Requests(upstream, timeouts or Timeouts()) for upstream in upstreams},
+            senders={upstream.name: self.transport for upstream in upstreams},
+            limits=Limits([], lambda: int(self.clock() * 1e9)),
+            redaction=Redaction(keys),
+            clock=self.clock,
+            wall_clock=lambda: 1_800_000_000.0,
+        )
+        self.calling = Calling(
+            self.trying,
+            Conversations(),
+            max_retries=max_retries,
+            rescues=True,
+            total_seconds=1000.0,
+            hedging_share=hedging_share,
+            clock=self.clock,
+            random=lambda: 0.5,
+            sleep=self._sleep,
+        )
+        self.port = Port()
+        self._directory = TemporaryDirectory()
+        journal = Journal(Path(self._directory.name), self.clock)
+        self._means = Means(journal, PriceList([], Catalogue()), Holds(), self.clock, lambda: NOON)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Return the targets."""
+        return self.route.candidates
+
+    @property
+    def in_flight(self) -> list[int]:
+        """Return how many calls are under way at each target."""
+        return [candidate.in_flight for candidate in self.candidates]
+
+    def admitted(self, *, stream: bool, key: Key = NO_KEY, messages: Any = None) -> Admitted:
+        """Return a call that may be made."""
+        envelope = Envelope("req_1", "POST", "/v1/chat/completions", "", {}, "192.0.2.7", self.clock())
+        caller = Caller("192.0.2.7", 7, key)
+        identified = Identified(envelope, Endpoint(Operation.CHAT, Surface.OPENAI), caller, "en_US")
+        messages = messages or [{"role": "user", "content": "Hi"}]
+        body = json.dumps({"model": "m", "messages": messages, "stream": stream}).encode()
+        decoded = Decoded(identified, caller, self.dialect.decode(body, "application/json"))
+        entry = Entry(self._means, "req_1", "", "", caller.address, "m", Operation.CHAT, Surface.OPENAI, stream)
+        return Admitted(decoded, self.route, entry, None, Facts(caller.counted_as), NOTHING, b"")
+
+    def stream(self) -> Stream:
+        """Return a stream that is ready to be carried to `port`."""
+        admitted = self.admitted(stream=True)
+        plan = self.calling.plan(admitted)
+        return Stream(self.calling, admitted, self.dialect, plan, self.port, head_of, lambda: None, self.clock)
+
+    def plan(self, *, stream: bool = False) -> tuple[Admitted, Plan]:
+        """Return a call and its way."""
+        admitted = self.admitted(stream=stream)
+        return admitted, self.calling.plan(admitted)
+
+    async def close(self) -> None:
+        """End what is open."""
+        await self.transport.close()
+        self._means.journal.close()
+        self._directory.cleanup()
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.clock.now += seconds
+
+
+def head_of(plan: Plan | None) -> bytes:
+    """Return a head that tells whether it is known who answers."""
+    return HEAD if plan is None else FULL_HEAD
