@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -91,6 +91,9 @@ _encode_names = msgspec.json.Encoder().encode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _NO_ACCOUNTS = "[]"
 
+_text = lru_cache(1024)(storable)
+"""`storable`, for texts that nearly all calls share, such as names of models; a journal's are short."""
+
 
 class Money(NamedTuple):
     """What a call is, or was, held for: so much spent and so much reserved, in each of the accounts."""
@@ -160,15 +163,15 @@ def _take_dispatch(row: Attempt, record: DispatchRecord, at: int) -> None:
     row.accounts = _names(record.accounts) if record.accounts else _NO_ACCOUNTS
     row.reserved_nano_usd = reserved
     row.dispatched_at = at
-    row.key_id = storable(record.key_id, schema.MAX_ID_CHARACTERS) or None
-    row.owner = storable(record.owner, 200)
-    row.address = storable(record.address, schema.MAX_ADDRESS_CHARACTERS)
-    row.operation = storable(record.operation, 32)
-    row.surface = storable(record.surface, 32)
+    row.key_id = _text(record.key_id, schema.MAX_ID_CHARACTERS) or None
+    row.owner = _text(record.owner, 200)
+    row.address = _text(record.address, schema.MAX_ADDRESS_CHARACTERS)
+    row.operation = _text(record.operation, 32)
+    row.surface = _text(record.surface, 32)
     row.streamed = bool(record.stream)
-    row.asked_model = storable(record.asked_model, schema.MAX_MODEL_CHARACTERS)
-    row.sent_model = storable(record.sent_model, schema.MAX_MODEL_CHARACTERS)
-    row.upstream = storable(record.upstream, 128)
+    row.asked_model = _text(record.asked_model, schema.MAX_MODEL_CHARACTERS)
+    row.sent_model = _text(record.sent_model, schema.MAX_MODEL_CHARACTERS)
+    row.upstream = _text(record.upstream, 128)
 
 
 def _take_failure(row: Attempt, record: FailureRecord, at: int) -> None:
@@ -179,7 +182,7 @@ def _take_failure(row: Attempt, record: FailureRecord, at: int) -> None:
     if row.state == "settled":
         return
     row.state = "abandoned" if record.abandoned else "failed"
-    row.code, row.status, row.settled_at = storable(record.code, 64), status, at
+    row.code, row.status, row.settled_at = _text(record.code, 64), status, at
 
 
 def _take_settlement(row: Attempt, record: SettlementRecord, at: int) -> None:
@@ -189,11 +192,11 @@ def _take_settlement(row: Attempt, record: SettlementRecord, at: int) -> None:
         _take_usage(row, record.usage)
     row.state = "settled"
     row.charged_nano_usd, row.status, row.settled_at, row.first_token_at = charged, status, at, first_token_at
-    row.outcome = storable(str(record.outcome), 32)
-    row.code = storable(record.code, 64) or None
-    row.answered_model = storable(record.answered_model, schema.MAX_MODEL_CHARACTERS)
-    row.upstream_request_id = storable(record.upstream_request_id, 256)
-    row.price = storable(record.price, 2000)
+    row.outcome = _text(str(record.outcome), 32)
+    row.code = _text(record.code, 64) or None
+    row.answered_model = _text(record.answered_model, schema.MAX_MODEL_CHARACTERS)
+    row.upstream_request_id = _text(record.upstream_request_id, 256)
+    row.price = _text(record.price, 2000)
     row.usage_refused = bool(record.flaws)
 
 
@@ -211,7 +214,7 @@ def _take_usage(row: Attempt, usage: UsageRecord) -> None:
         raise Unfit("usage")
     row.input_tokens, row.cached_input_tokens, row.cache_write_tokens, row.audio_input_tokens = counts[:4]
     row.output_tokens, row.reasoning_tokens, row.audio_output_tokens = counts[4:]
-    row.usage_source = storable(str(usage.source), 16)
+    row.usage_source = _text(str(usage.source), 16)
 
 
 _TAKERS: dict[str, Any] = {"dispatch": _take_dispatch, "failure": _take_failure, "settlement": _take_settlement}
