@@ -145,9 +145,18 @@ def test_the_readme_asks_for_no_other_set_up() -> None:
     )
 
 
-def test_the_documents_show_the_layers_that_are_checked() -> None:
-    """The picture of the layers in CONTRIBUTING.md is the one import-linter enforces."""
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_the_documents_show_the_layers_that_are_checked(document: str) -> None:
+    """The picture of the layers is the one import-linter enforces."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
     rows = [re.sub("[()]", "", row) for row in layers]
-    assert "".join(f"    {row}\n" for row in rows) in tree()["CONTRIBUTING.md"]
+    assert "".join(f"    {row}\n" for row in rows) in tree()[document]
+
+
+def test_the_code_map_names_every_part() -> None:
+    """Each module and package of the source has its place in the map of ARCHITECTURE.md, and no other stands there."""
+    parts = {path.removeprefix("src/chatgate/") for path in tree() if path.startswith("src/chatgate/")}
+    parts = {re.sub("/.*", "/", part) for part in parts} - {"__init__.py", "__main__.py", "py.typed"}
+    rows = re.findall(r"^\| (`.*?) \|", tree()["ARCHITECTURE.md"], re.MULTILINE)
+    assert {part for row in rows for part in re.findall("`([^`]+)`", row)} == parts

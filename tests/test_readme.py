@@ -34,7 +34,7 @@ from chatgate.server.limits import WireLimits
 from chatgate.settings.keys import LISTS, SECTIONS, ServerKeys, TargetKeys
 from chatgate.vocabulary.errors import Kind
 from chatgate.vocabulary.exchange import Operation
-from fakes.gateway import Gateway, StartGateway
+from fakes.gateway import Gateway, StartGateway, running
 
 ROOT = Path(__file__).parents[1]
 NODE = Path(__file__).parent / "clients" / "node"
@@ -45,7 +45,13 @@ LANGUAGES = {
     "README-ru_RU.md": "ru_RU",
 }
 ADDRESS = "http://127.0.0.1:5000"
+KEY = "sk-cg-…"
+"""What stands for a key of the reader's own gateway."""
+
 SECONDS = 30
+FOLDING_LOOKS = 30
+"""How often the record is looked at until a call is in it; each look takes about a second."""
+
 NO_SETTINGS = {"POSIX", "HOME", "XDG_DATA_HOME", "CHATGATE_REDIS_URL"}
 """Names in the sources of the settings that an operator does not set, or cannot yet."""
 
@@ -171,6 +177,11 @@ def shell(text: str, directory: Path, **environment: str) -> str:
     return run(
         ["sh", "-eu"], text.replace(".venv/bin/chatgate", f"{sys.executable} -m chatgate"), directory, **environment
     )
+
+
+def curl(block: Block, gateway: Gateway, directory: Path, key: str = KEY) -> str:
+    """Run a curl line against a gateway, with a key where one belongs, and return the answer."""
+    return shell(block.text.replace("curl ", "curl -sS ").replace(ADDRESS, gateway.url).replace(KEY, key), directory)
 
 
 def ids_alike(text: str) -> str:
@@ -347,13 +358,37 @@ def test_curl_gets_what_is_shown(name: str, gateways: dict[str, Gateway], tmp_pa
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     for block in commands(name, "curl "):
-        told = shell(block.text.replace("curl ", "curl -sS ").replace(ADDRESS, gateways[name].url), tmp_path)
+        if KEY in block.text:
+            continue  # The story of the key carries it out.
+        told = curl(block, gateways[name], tmp_path)
         if block.output is None:
             assert "content" in told or json.loads(told)["code"] == 200, told
         elif block.output.language == "json":
             assert json.loads(ids_alike(told)) == json.loads(ids_alike(block.output.text))
         else:
             assert told.strip() == block.output.text.strip()
+
+
+@in_each
+async def test_a_key_is_made_and_used_and_its_call_counted(name: str, tmp_path: Path) -> None:
+    """The first key that the document makes opens a gateway that lets in nobody else, and has its call on record."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    (create,) = commands(name, r"\.venv/bin/chatgate keys create ")
+    (call,) = (block for block in commands(name, "curl ") if KEY in block.text)
+    (usage,) = commands(name, r"\.venv/bin/chatgate usage$")
+    assert usage.output is not None
+    async with running({"LANG": LANGUAGES[name], "CHATGATE_ACCESS__ANONYMOUS": "false"}) as gateway:
+        data = str(gateway.directory / "data")
+        assert json.loads(curl(call, gateway, tmp_path, "sk-cg-test-0001"))["code"] == 401
+        key = re.search(r"sk-cg-\S+", shell(create.text, tmp_path, HOME=str(tmp_path), CHATGATE_DATA=data))
+        assert key is not None
+        assert json.loads(curl(call, gateway, tmp_path, key[0]))["code"] == 200
+        for _ in range(FOLDING_LOOKS):
+            told = shell(usage.text, tmp_path, HOME=str(tmp_path), CHATGATE_DATA=data)
+            if told == usage.output.text:
+                break
+        assert told == usage.output.text
 
 
 @in_each

@@ -99,5 +99,6 @@ def _needing_restart(before: Settings, after: Settings) -> tuple[str, ...]:
         "server.port": (before.server.port, after.server.port),
         "server.workers": (before.server.workers, after.server.workers),
         "data": (before.data, after.data),
+        "ledger.durability": (before.ledger.durability, after.ledger.durability),
     }
     return tuple(name for name, (old, new) in pairs.items() if old != new)

@@ -5,9 +5,9 @@ plan of a call asks it before, and tells it after. It waits for nothing and has 
 somebody looks at the time.
 
     state              what happens                                       next
-    CLOSED             5 failures in a row                                OPEN, for 30 s
+    CLOSED             5 failures in a row                                OPEN, for 5 s
     OPEN               a call begins after the cool-down: the probe       HALF_OPEN
-    HALF_OPEN          a failure                                          OPEN, for twice as long, up to 300 s
+    HALF_OPEN          a failure                                          OPEN, for twice as long, up to 12 s
     OPEN, HALF_OPEN    a success                                          CLOSED
 
 Theory. How a call ended says something about the present state only when the call began in it. When a target falls
