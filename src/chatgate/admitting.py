@@ -111,17 +111,19 @@ class Admitting:
         )
         return structs.replace(decoded, identified=identified, caller=caller)
 
-    def with_key_of_body(self, caller: Caller, shown: str) -> Caller:
+    def with_key_of_body(self, identified: Identified, shown: str) -> Identified:
         """Take the key of a body, where the head had none. Raises `CallerError` when the two are different."""
-        key = check_key(shown)
+        caller, key = identified.caller, check_key(shown)
         if key.kind is not _NO_KEY and caller.key.kind is not _NO_KEY and key != caller.key:
             parameters = {"first": "Authorization", "second": "api_key"}
             raise CallerError(Kind.INVALID_VALUE, "conflicting_fields", param="api_key", parameters=parameters)
         if caller.key.kind is not _NO_KEY:
-            return caller
+            return identified
         self._door.check(key)
         caller = Caller(caller.address, caller.counted_as, key)
-        return self._recognise(caller) if key.kind is _GATEWAY else caller
+        if key.kind is _GATEWAY:
+            caller = self._recognise(caller)
+        return structs.replace(identified, caller=caller, language=self._language_of(identified.envelope, caller))
 
     def admit(self, decoded: Decoded, body_bytes: int) -> Admitted:
         """Ask every guard that needs the body; a refusal takes nothing from any limit or budget.

@@ -151,7 +151,7 @@ class Pipeline:
             decoded = self._decode(identified, body)
             if decoded.caller.is_unknown:
                 decoded = await self._admitting.know_decoded(decoded)
-                call.identified = decoded.identified
+            call.identified = decoded.identified
             chat = decoded.asked.chat
             settled.model = chat.asked_model
             settled.stream = chat.stream
@@ -187,10 +187,9 @@ class Pipeline:
         """Read the body, and the key in it."""
         content_type = identified.envelope.headers.get(b"content-type", b"").decode("latin-1")
         asked = self._dialects[identified.endpoint.surface].decode(body, content_type)
-        caller = identified.caller
         if identified.endpoint.surface is _PLAIN:
-            caller = self._admitting.with_key_of_body(caller, asked.api_key)
-        return Decoded(identified, caller, asked)
+            identified = self._admitting.with_key_of_body(identified, asked.api_key)
+        return Decoded(identified, identified.caller, asked)
 
     def _plan(self, admitted: Admitted) -> Plan:
         """Choose the first target. Raises `Overloaded` when there is none; then the call has taken nothing."""
@@ -208,7 +207,7 @@ class Pipeline:
         else:
             attempt = await self._calling.whole(admitted, dialect, plan)
         call.settled.outcome, call.settled.status = _COMPLETED, _OK
-        call.attempt, call.usage, call.got_bytes = attempt, attempt.usage, len(attempt.body)
+        call.attempt, call.usage, call.got_bytes = attempt, attempt.usage, attempt.got_bytes
         waiting = self._write_down(call)
         if waiting is not None:
             await waiting
@@ -226,7 +225,7 @@ class Pipeline:
                     attempt = await task
                 finally:
                     task.cancel()
-                call.attempt, call.usage, call.got_bytes = attempt, attempt.usage, len(attempt.body)
+                call.attempt, call.usage, call.got_bytes = attempt, attempt.usage, attempt.got_bytes
 
             if task.done() or not self._leaving.take(read_on, lambda: self._settle(call)):
                 task.cancel()
@@ -275,7 +274,7 @@ class Pipeline:
         if plan is None:
             return headers
         model = plan.candidate.target.sent_model or admitted.decoded.asked.chat.asked_model
-        return b"%b%bx-chatgate-attempts: %d\r\n" % (headers, _model_line(model), plan.attempts)
+        return b"%b%bx-chatgate-attempts: %d\r\n" % (headers, _model_line(model), len(admitted.entry.sent))
 
     def _fail(self, call: _Call, error: GateError) -> None:
         """Tell the caller: by an answer of its own, or, once a stream has begun, by the event that ends it."""
@@ -288,10 +287,11 @@ class Pipeline:
             port.finish()
             return
         more = self._admitting.standing_of(identified.caller, identified.caller.counted_as)
-        plan = call.plan
-        if plan is not None:
-            more += b"x-chatgate-attempts: %d\r\n" % plan.attempts
-            if isinstance(error, UpstreamError) and (plan.attempts > 1 or plan.budget_spent):
+        plan, admitted = call.plan, call.admitted
+        if plan is not None and admitted is not None:
+            sent = len(admitted.entry.sent)
+            more += b"x-chatgate-attempts: %d\r\n" % sent
+            if isinstance(error, UpstreamError) and (sent > 1 or plan.budget_spent):
                 more += _POINTLESS  # What could be tried was tried here.
         reply = self._refusals.reply(surface, error, identified.language, envelope, more)
         call.settled.status = reply.status
@@ -340,9 +340,9 @@ class Pipeline:
         settled, plan, stream = call.settled, call.plan, call.stream
         arrived_at = call.identified.envelope.arrived_at
         self._write_down(call)
-        if plan is not None:
+        if plan is not None and call.admitted is not None:
             candidate = plan.candidate
-            settled.attempts = plan.attempts
+            settled.attempts = len(call.admitted.entry.sent)
             settled.target = candidate.name
             settled.upstream = candidate.upstream.name
         if stream is not None:

@@ -292,8 +292,9 @@ async def test_a_look_up_that_fails_with_nobody_waiting_is_no_noise(
 async def test_a_flood_of_made_up_keys_leaves_the_storage_room(
     ring: Keyring, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So many look-ups are under way at once and no more; the next is told to come back, and known keys go on."""
-    monkeypatch.setattr(keyring, "MAX_LOOKUPS", 4)
+    """Only so many look-ups are under way at once, and only so many wait; the next is told to come back."""
+    monkeypatch.setattr(keyring, "MAX_WAITING", 6)
+    ring._turns = asyncio.Semaphore(4)
     known = make(99)
     shelf.put(known)
     await ring.find(known.text)
@@ -305,7 +306,7 @@ async def test_a_flood_of_made_up_keys_leaves_the_storage_room(
     assert ring.known(known.text) is not None
     shelf.gate.set()
     reasons = [getattr(each, "reason", None) for each in await asyncio.gather(*flood, return_exceptions=True)]
-    assert reasons == ["unknown_key"] * 4 + ["auth_unavailable"] * 6
+    assert reasons == ["unknown_key"] * 6 + ["auth_unavailable"] * 4
 
 
 async def test_a_call_without_a_task_finds_its_key(ring: Keyring, shelf: Shelf) -> None:

@@ -187,6 +187,8 @@ class Entry(Struct, gc=False, eq=False):
             last, tariff = attempt, self._tariff_of(attempt)
         tokens: Usage | None = None
         flaws: tuple[str, ...] = ()
+        if usage is None and not got_bytes and isinstance(self.last, Failure) and self.last.attempt == last:
+            sent_bytes = 0  # It failed, and its caller did not wait for another one.
         if usage is not None and usage_is_final:
             # As nearly always: the provider has said it all.
             reported, flaws = read_usage(usage)

@@ -44,6 +44,9 @@ MAX_UNKNOWN = 4096
 MAX_LOOKUPS = 64
 """Look-ups under way at once; a flood of made-up keys must leave the storage room for `refresh`."""
 
+MAX_WAITING = 4096
+"""Look-ups under way and those that wait for them: after a start every key is new at once."""
+
 _REMEMBERED_ADDRESSES = 64
 """Of each key that only some addresses may use."""
 
@@ -87,6 +90,7 @@ class Keyring:
         self._known: dict[bytes, _Known] = {}
         self._unknown: dict[bytes, float] = {}
         self._lookups: dict[bytes, asyncio.Task[_Found]] = {}
+        self._turns = asyncio.Semaphore(MAX_LOOKUPS)
         self._terms: dict[str, _Terms] = {}
         self.is_cut_off = False
         """Whether the storage could not be reached when it was last asked."""
@@ -117,7 +121,7 @@ class Keyring:
             raise _unknown_key()
         lookup = self._lookups.get(mark)
         if lookup is None:
-            if len(self._lookups) >= MAX_LOOKUPS:
+            if len(self._lookups) >= MAX_WAITING:
                 raise Overloaded("auth_unavailable")
             lookup = self._lookups[mark] = asyncio.create_task(self._look_up(mark, key))
             lookup.add_done_callback(lambda _: self._lookups.pop(mark))
@@ -174,10 +178,11 @@ class Keyring:
 
     async def _look_up(self, mark: bytes, key: GatewayKey) -> _Found:
         """Ask the storage for a key and remember what it says; that it says nothing is no answer to remember."""
-        asked_at = self._clock()
         digests = [gateway_keys.digest(pepper, key) for pepper in self._peppers]
         try:
-            record = await self._lookup.by_digest(digests)
+            async with self._turns:
+                asked_at = self._clock()
+                record = await self._lookup.by_digest(digests)
         except LookupUnavailable as error:
             self.is_cut_off = True
             return error

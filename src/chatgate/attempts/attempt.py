@@ -68,9 +68,9 @@ class Attempt(Struct, gc=False):
     """One try, under way at its candidate.
 
     `serial` counts the tries of the call from 1. `secret` is the key that is shown there, "" for none, `number` the
-    try's number there. `ticket` is what it has taken of limits by upstream. `answer` is there once its
-    head is. A whole answer ends up in `body`; of a stream, `relay` turns it into the caller's, who gets `held` of it so
-    far.
+    try's number there. `ticket` is what it has taken of limits by upstream. `answer` is there once its head is. A whole
+    answer ends up in `body`, and without a `usage` `got_bytes` of text were in it. A stream's `relay` turns it
+    into the caller's, who gets `held` of it so far.
     """
 
     serial: int
@@ -81,6 +81,7 @@ class Attempt(Struct, gc=False):
     answer: Answer = _NO_ANSWER
     body: bytes = b""
     usage: Usage | None = None
+    got_bytes: int = 0
     relay: Relay | None = None
     held: list[bytes] = []
     is_open: bool = True
@@ -136,6 +137,8 @@ class Trying:
                 await self._judge_head(attempt, decoded)
             body = await answer.read(MAX_ANSWER_BYTES)
             attempt.body, attempt.usage = dialect.encode_whole(decoded.asked, body)
+            if attempt.usage is None:
+                attempt.got_bytes = openai_chat.written_bytes(body)
         except GateError as error:
             self.failed(attempt, error, admitted)
             raise
@@ -219,6 +222,10 @@ class Trying:
     def abandon(self, attempt: Attempt) -> None:
         """Give up a try without a verdict about the target."""
         attempt.candidate.circuit.abandoned(self._clock(), attempt.number)
+        self._close(attempt)
+
+    def give_up(self, attempt: Attempt) -> None:
+        """Free what a try holds that went well, and that nobody needs any more."""
         self._close(attempt)
 
     def failed(self, attempt: Attempt, error: GateError, admitted: Admitted) -> None:

@@ -157,15 +157,20 @@ class Calling:
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for each in tries:
-                each.add_done_callback(_end_loser)
+                each.add_done_callback(self._end_loser)
                 each.cancel()
 
     @staticmethod
     def _note_losers(admitted: Admitted, tries: Mapping[asyncio.Task[Attempt], tuple[Candidate, int]]) -> None:
         """Tell the book of tries that are given up because another one was faster."""
         for each, (_, serial) in tries.items():
-            if not each.done():
+            if not each.done() or not (each.cancelled() or each.exception()):
                 admitted.entry.fail(serial, "hedged", abandoned=True, sent_bytes=admitted.body_bytes)
+
+    def _end_loser(self, task: asyncio.Future[Attempt]) -> None:
+        """Free what a try holds that came second, and look at its error, so that nobody misses that."""
+        if not task.cancelled() and task.exception() is None:
+            self.trying.give_up(task.result())
 
     def _times_of(self, admitted: Admitted) -> FirstTokenTimes:
         """Return how long a model takes to begin, whole answers apart from streams."""
@@ -174,12 +179,6 @@ class Calling:
         if times is None:
             times = self._times[key] = FirstTokenTimes()
         return times
-
-
-def _end_loser(task: asyncio.Future[Attempt]) -> None:
-    """Close the answer of a try that came second, and look at its error, so that nobody misses that."""
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()
 
 
 def _conversation_of(model: str, chat: ChatCall) -> tuple[int, bool]:

@@ -87,13 +87,23 @@ class _Outline(Struct):
     error: Raw = Raw(b"null")
 
 
+class _WrittenChoice(Struct):
+    message: Any = None
+
+
+class _Written(Struct):
+    choices: list[_WrittenChoice]
+
+
 _decode_request = msgspec.json.Decoder(_Request).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_outline = msgspec.json.Decoder(_Outline).decode
+_decode_written = msgspec.json.Decoder(_Written).decode
 _decode_counts = msgspec.json.Decoder(_Counts).decode
 
 _JSON_BEGINNINGS = b'"[n'
 _NO_ERRORS = (b"{}", b'""')
+_NOT_WRITTEN = frozenset({"id", "role", "type"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -211,6 +221,22 @@ def read_answer(body: bytes) -> WholeAnswer:
         raise UpstreamError("upstream_bad_answer")
     message = answer.choices[0].message
     return WholeAnswer(message.content or message.refusal or "", answer.model, usage)
+
+
+def written_bytes(body: bytes) -> int:
+    """Return how much text a model wrote in a whole answer, tool calls included, for a count that nobody gave."""
+    try:
+        return sum(_written(choice.message) for choice in _decode_written(body).choices)
+    except _UNREADABLE:
+        return 0
+
+
+def _written(value: Any) -> int:  # noqa: ANN401 - any JSON
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, dict):
+        return sum(_written(each) for name, each in value.items() if name not in _NOT_WRITTEN)
+    return sum(map(_written, value)) if isinstance(value, list) else 0
 
 
 def read_piece(data: bytes) -> Piece:
