@@ -29,18 +29,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from chatgate.admitting import Admitting
+    from chatgate.balances import Balances
     from chatgate.i18n import Catalogues
     from chatgate.listing import Listing
     from chatgate.pipeline import Observer, Pipeline
     from chatgate.refusals import Refusals
     from chatgate.vocabulary.exchange import CallerPort
+    from chatgate.vocabulary.identity import Caller
 
 OPENAI_PREFIXES = ("/v1", "", "/v1/v1")
 """Where the OpenAI surface is mounted: base URLs come with and without the version, and with it doubled."""
 
 _LOG = logging.getLogger(__name__)
 _UNLOGGED = (Operation.HEALTH, Operation.READY, Operation.METRICS, Operation.PROBE)
-_SERVED = (Operation.CHAT, Operation.MODELS, Operation.MODEL)
+_SERVED = (Operation.CHAT, Operation.MODELS, Operation.MODEL, Operation.SUBSCRIPTION, Operation.USAGE)
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
 _OK, _UNAVAILABLE = 200, 503
 _BROWSER = b"text/html"
@@ -68,6 +70,8 @@ class Table:
         for prefix in OPENAI_PREFIXES:
             add(f"{prefix}/chat/completions", Operation.CHAT, Surface.OPENAI, "POST")
             add(f"{prefix}/models", Operation.MODELS, Surface.OPENAI, "GET", "HEAD")
+            add(f"{prefix}/dashboard/billing/subscription", Operation.SUBSCRIPTION, Surface.OPENAI, "GET", "HEAD")
+            add(f"{prefix}/dashboard/billing/usage", Operation.USAGE, Surface.OPENAI, "GET", "HEAD")
         add("/healthz", Operation.HEALTH, Surface.PLAIN, "GET", "HEAD")
         add("/readyz", Operation.READY, Surface.PLAIN, "GET", "HEAD")
         add("/metrics", Operation.METRICS, Surface.PLAIN, "GET", "HEAD")
@@ -90,7 +94,7 @@ class Table:
 
     def surface_of(self, path: str) -> Surface:
         """Return whose errors a path gets, whether it exists or not."""
-        if path == "/v1" or path.startswith(("/v1/", "/chat/", "/models/")):
+        if path == "/v1" or path.startswith(("/v1/", "/chat/", "/models/", "/dashboard/")):
             return Surface.OPENAI
         methods = self._paths.get(path)
         return next(iter(methods.values())).surface if methods else Surface.PLAIN
@@ -176,7 +180,7 @@ class Site:
 class Gateway:
     """The gate that the server asks: finds the endpoint of each call and hands it to whoever answers it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root hands over every part
         self,
         *,
         table: Table,
@@ -184,6 +188,7 @@ class Gateway:
         pipeline: Pipeline,
         refusals: Refusals,
         listing: Listing,
+        balances: Balances,
         site: Site,
         observers: Sequence[Observer],
         clock: Callable[[], float],
@@ -194,6 +199,7 @@ class Gateway:
         self._pipeline = pipeline
         self._refusals = refusals
         self._listing = listing
+        self._balances = balances
         self._site = site
         self._observers = observers
         self._clock = clock
@@ -211,7 +217,7 @@ class Gateway:
             identified = self._admitting.identify(envelope, endpoint, address)
             if endpoint.operation in _SERVED:
                 return identified
-            reply = self._with_ids(self._answer_at_once(identified), envelope, address.counted_as)
+            reply = self._with_ids(self._answer_at_once(identified), envelope, identified.caller)
         except GateError as refused:
             error = refused
             endpoint = endpoint or Endpoint(Operation.UNKNOWN, self._table.surface_of(envelope.path))
@@ -230,22 +236,22 @@ class Gateway:
         """Answer a call whose body is read."""
         if identified.endpoint.operation is Operation.CHAT:
             return self._pipeline.answer(identified, body, port)
-        return self._tell_models(identified, port)
+        return self._tell(identified, port)
 
-    async def _tell_models(self, identified: Identified, port: CallerPort) -> None:
+    async def _tell(self, identified: Identified, port: CallerPort) -> None:
         envelope, endpoint, caller = identified.envelope, identified.endpoint, identified.caller
         error: GateError | None = None
         try:
             identified = await self._admitting.know(identified)
             caller = identified.caller
-            reply = self._with_ids(await self._list_models(identified), envelope, caller.counted_as)
+            reply = self._with_ids(await self._told(identified), envelope, caller)
         except GateError as refused:
             error = refused
         except Exception:  # noqa: BLE001 - the boundary: a fault of ours ends one call, and is logged
             _LOG.exception("A call failed by a fault of ours: %s", envelope.request_id)
             error = InternalError()
         if error is not None:
-            reply = self._refusal(endpoint.surface, error, envelope, caller.counted_as)
+            reply = self._refusal(endpoint.surface, error, envelope, caller.counted_as, identified)
         port.reply(reply)
         self._note(envelope, endpoint, caller.address, reply.status, error)
 
@@ -267,6 +273,16 @@ class Gateway:
             case _:
                 return self._site.page(identified)
 
+    async def _told(self, identified: Identified) -> Reply:
+        record = identified.caller.record
+        match identified.endpoint.operation:
+            case Operation.SUBSCRIPTION:
+                return Reply(_OK, JSON_TYPE, await self._balances.subscription(record))
+            case Operation.USAGE:
+                return Reply(_OK, JSON_TYPE, await self._balances.usage(record, identified.envelope.query))
+            case _:
+                return await self._list_models(identified)
+
     async def _list_models(self, identified: Identified) -> Reply:
         caller, wanted = identified.caller, identified.endpoint.parameter
         take = functools.partial(self._admitting.take, caller)
@@ -278,15 +294,24 @@ class Gateway:
         allowed = tuple(entry for entry in entries if self._admitting.may_ask(caller, entry["id"]))
         return Reply(_OK, JSON_TYPE, openai_models.encode_list(allowed))
 
-    def _with_ids(self, reply: Reply, envelope: Envelope, counted_as: int | None = None) -> Reply:
-        standing = b"" if counted_as is None else self._admitting.standing_of(None, counted_as)
+    def _with_ids(self, reply: Reply, envelope: Envelope, caller: Caller | None = None) -> Reply:
+        standing = b"" if caller is None else self._admitting.standing_of(caller, caller.counted_as)
         return Reply(reply.status, self._refusals.ids_of(envelope) + standing + reply.headers, reply.body)
 
-    def _refusal(self, surface: Surface, error: GateError, envelope: Envelope, counted_as: int | None = None) -> Reply:
-        more = b"" if counted_as is None else self._admitting.standing_of(None, counted_as)
+    def _refusal(
+        self,
+        surface: Surface,
+        error: GateError,
+        envelope: Envelope,
+        counted_as: int | None = None,
+        identified: Identified | None = None,
+    ) -> Reply:
+        caller = None if identified is None else identified.caller
+        more = b"" if counted_as is None else self._admitting.standing_of(caller, counted_as)
+        language = self._refusals.language_of(envelope.headers) if identified is None else identified.language
         if error.kind is Kind.METHOD_NOT_ALLOWED:
             more += b"allow: %b\r\n" % str(error.parameters["allowed"]).encode()
-        return self._refusals.reply(surface, error, self._refusals.language_of(envelope.headers), envelope, more)
+        return self._refusals.reply(surface, error, language, envelope, more)
 
     def _note(self, envelope: Envelope, endpoint: Endpoint, address: str, status: int, error: GateError | None) -> None:
         """Tell the observers; probes are not worth a line."""

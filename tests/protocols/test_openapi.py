@@ -140,6 +140,8 @@ def test_every_served_path_is_described(document: dict[str, Any], route: str) ->
         ("/v1/chat/completions", "post"),
         ("/v1/models", "get"),
         ("/v1/models/{model}", "get"),
+        ("/v1/dashboard/billing/subscription", "get"),
+        ("/v1/dashboard/billing/usage", "get"),
         ("/healthz", "get"),
         ("/readyz", "get"),
         ("/metrics", "get"),

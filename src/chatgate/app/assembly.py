@@ -6,8 +6,10 @@ it. What a new snapshot can go on with, it takes from its predecessor: limits, c
 
 from __future__ import annotations
 
+import functools
 import random
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
@@ -18,10 +20,12 @@ from chatgate.admission.limits import Limits
 from chatgate.admission.rules import rule_of
 from chatgate.admitting import Admitting
 from chatgate.app.keeping import Keeping
+from chatgate.app.spending import Spending
 from chatgate.attempts.attempt import Trying
 from chatgate.attempts.calling import Calling
 from chatgate.attempts.leaving import Leaving
 from chatgate.attempts.stream import Stream
+from chatgate.balances import Balances
 from chatgate.endpoints import Gateway, Site, Table
 from chatgate.i18n import LANGUAGES, Catalogues, language_of_locale
 from chatgate.listing import Listing, Upstreams
@@ -167,6 +171,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
             [openai_models.entry(default_model, default.name)],
             time.monotonic,
         ),
+        balances=Balances(Spending(parts.keeping), functools.partial(datetime.now, UTC)),
         site=Site(
             catalogues=parts.catalogues,
             metrics=parts.metrics,

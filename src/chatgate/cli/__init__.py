@@ -16,6 +16,7 @@ _COMMANDS = {
     "audit": ("chatgate.cli.audit", "Recompute every counter from the ledger's rows."),
     "backup": ("chatgate.cli.backup", "Copy the database while the gateway runs."),
     "restore": ("chatgate.cli.restore", "Put a copy in the place of the database."),
+    "import": ("chatgate.cli.importing", "Move in from one-api, new-api or LiteLLM."),
     "check": ("chatgate.cli.check", "Validate the configuration and say what it will do."),
     "drill": ("chatgate.cli.drill", "Show how this configuration copes with providers that misbehave."),
     "health": ("chatgate.cli.health", "Ask the gateway of this configuration whether it is alive."),
@@ -32,7 +33,8 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _ = _COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(module), cmd_name)
+        # The module's own name: that of a command may be a word of the language, such as import.
+        command: click.Command = getattr(import_module(module), module.rpartition(".")[2])
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from chatgate import __version__
-from chatgate.protocols.openapi_components import COMPONENTS, IDS, STANDING, Part, json_body, schema
+from chatgate.protocols.openapi_components import COMPONENTS, IDS, STANDING, WHO, Part, json_body, schema
 
 
 def describe(route: str) -> bytes:
@@ -89,7 +89,7 @@ _ASK = _operation(
         "400 401 403 405 408 413 415 429 500",
         {
             "description": "The answer.",
-            "headers": IDS | STANDING,
+            "headers": IDS | STANDING | WHO,
             "content": json_body("PlainAnswer")
             | _events(
                 'With `stream`: events `data: {"delta": "…"}`, then one event with the whole PlainAnswer. A stream '
@@ -120,6 +120,15 @@ _MODEL_PARAMETER = {
 }
 _METRICS_TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _MODEL_REFUSALS = "401 403 429 500"
+_DAYS = [
+    {
+        "name": name,
+        "in": "query",
+        "description": f"{which} day, in UTC. Without days: what counts against the budget that is told.",
+        "schema": {"type": "string", "format": "date"},
+    }
+    for name, which in (("start_date", "First"), ("end_date", "Last"))
+]
 
 _PATHS: dict[str, Part] = {
     "/v1/chat/completions": {
@@ -132,7 +141,7 @@ _PATHS: dict[str, Part] = {
                 "400 401 403 404 405 408 413 415 429 500 502 503 504",
                 {
                     "description": "The answer.",
-                    "headers": IDS | STANDING,
+                    "headers": IDS | STANDING | WHO,
                     "content": json_body("OpenAIChatAnswer")
                     | _events(
                         "With `stream`: OpenAI's chunks as the provider sent them, then `data: [DONE]`. A stream that "
@@ -166,6 +175,35 @@ _PATHS: dict[str, Part] = {
                 {"description": "The model.", "headers": IDS | STANDING, "content": json_body("Model")},
             ),
             parameters=[_MODEL_PARAMETER],
+        )
+    },
+    "/v1/dashboard/billing/subscription": {
+        "get": _operation(
+            "openai",
+            "getSubscription",
+            "Tell what the key may spend",
+            _answers(
+                "OpenAI",
+                "401 403 500 503",
+                {
+                    "description": "The budget of the key that has the least left.",
+                    "headers": IDS | STANDING,
+                    "content": json_body("Subscription"),
+                },
+            ),
+        )
+    },
+    "/v1/dashboard/billing/usage": {
+        "get": _operation(
+            "openai",
+            "getUsage",
+            "Tell what the key has spent",
+            _answers(
+                "OpenAI",
+                "400 401 403 500 503",
+                {"description": "What it has spent.", "headers": IDS | STANDING, "content": json_body("Usage")},
+            ),
+            parameters=_DAYS,
         )
     },
     "/healthz": {

@@ -29,7 +29,7 @@ _SECURITY_SCHEMES: Part = {
         "type": "http",
         "scheme": "bearer",
         "description": (
-            "The caller's own provider key, or a key of this gateway (`sk-cg-…`). The words `none`, `empty`, "
+            "A key of this gateway (`sk-cg-…`), or the caller's own provider key. The words `none`, `empty`, "
             "`chatgate` and `-` count as no key. Whether one is needed is up to the server and the model."
         ),
     },
@@ -42,18 +42,38 @@ _SECURITY_SCHEMES: Part = {
 
 # --- Headers ----------------------------------------------------------------------------------------------------------
 
+
+def _standing(what: str, counted: str) -> Part:
+    """Return the three headers that tell of the tightest limit on something."""
+    return {
+        f"x-ratelimit-limit-{what}": {
+            "description": f"{counted} allowed by the tightest limit; absent where there is none.",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+        f"x-ratelimit-remaining-{what}": {
+            "description": f"{counted} left of it.",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+        f"x-ratelimit-reset-{what}": {
+            "description": "The time until it is as good as new, such as `120ms` or `6m0s`.",
+            "schema": {"type": "string"},
+        },
+    }
+
+
 _HEADERS: Part = {
     "x-request-id": {"description": "The number of this call; the log knows it.", "schema": {"type": "string"}},
     "request-id": {"description": "The same number.", "schema": {"type": "string"}},
-    "x-ratelimit-limit-requests": {
-        "description": "Calls allowed by the tightest limit; absent where there is none.",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "x-ratelimit-remaining-requests": {"description": "Calls left of it.", "schema": {"type": "integer", "minimum": 0}},
-    "x-ratelimit-reset-requests": {
-        "description": "The time until it is as good as new, such as `120ms` or `6m0s`.",
+    "x-chatgate-model": {
+        "description": "The model that gave the answer, as it is named where the call went; a fallback is another one.",
         "schema": {"type": "string"},
     },
+    "x-chatgate-attempts": {
+        "description": "How many requests were sent to providers for this call; absent where it is not known yet.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    **_standing("requests", "Calls"),
+    **_standing("tokens", "Tokens"),
     "retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
     "retry-after-ms": {"description": "The same in milliseconds.", "schema": {"type": "integer", "minimum": 0}},
     "x-should-retry": {
@@ -70,15 +90,20 @@ def _headers(*names: str) -> Part:
 
 
 IDS = _headers("x-request-id", "request-id")
-STANDING = _headers("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
+WHO = _headers("x-chatgate-model", "x-chatgate-attempts")
+STANDING = _headers(*_standing("requests", "Calls"), *_standing("tokens", "Tokens"))
+_TRIES = _headers("x-chatgate-attempts")
 _WAIT = _headers("retry-after", "retry-after-ms", "x-should-retry")
 _MORE_HEADERS: dict[str, Part] = {
+    "400": _TRIES,
     "401": _headers("www-authenticate"),
+    "404": _TRIES,
     "405": _headers("allow"),
-    "429": STANDING | _WAIT,
-    "500": _WAIT,
-    "502": _WAIT,
-    "503": _WAIT,
+    "429": STANDING | _WAIT | _TRIES,
+    "500": _WAIT | _TRIES,
+    "502": _WAIT | _TRIES,
+    "503": _WAIT | _TRIES,
+    "504": _WAIT | _TRIES,
 }
 
 
@@ -248,6 +273,22 @@ _SCHEMAS: Part = {
         {"object": {"const": "list"}, "data": {"type": "array", "items": schema("Model")}}, "object data"
     ),
     "ModelName": {"type": "string", "minLength": 1, "maxLength": openai_chat.MAX_MODEL_NAME},
+    "Subscription": _object(
+        {
+            "object": {"const": "billing_subscription"},
+            "has_payment_method": {"const": True},
+            "soft_limit_usd": {"type": "number"},
+            "hard_limit_usd": {"type": "number"},
+            "system_hard_limit_usd": {"type": "number"},
+            "access_until": {"type": "integer"},
+        },
+        "object has_payment_method soft_limit_usd hard_limit_usd system_hard_limit_usd access_until",
+        description="In dollars; 100000000 is no limit. `access_until` is Unix time, 0 for a key that never expires.",
+    ),
+    "Usage": _object(
+        {"object": {"const": "list"}, "total_usage": {"type": "number", "description": "In cents."}},
+        "object total_usage",
+    ),
     "Health": _object({"status": {"enum": ["ok", "ready", "draining"]}}, "status"),
 }
 
@@ -259,7 +300,7 @@ _COMMON_SITUATIONS = {
     "408": "The request did not arrive in time.",
     "413": "The body is too large.",
     "415": "The type of the body is not understood.",
-    "429": "A limit was reached or a budget is spent, here or at the provider.",
+    "429": "A limit was reached or too little is left of a budget, here or at the provider.",
 }
 
 
@@ -279,23 +320,29 @@ _RESPONSES = _refusals(
     "Plain",
     {
         "400": "Bad JSON, a missing or wrong field, an unknown model, or no key where one is needed.",
-        "401": "The key is unknown here or refused by the provider.",
-        "403": "The address or the key may not do this; or a GET came from a program.",
+        "401": "The key is unknown, revoked, disabled or expired here, or refused by the provider.",
+        "403": (
+            "The address or the key may not do this, or the model has no known price where money is limited; "
+            "or a GET came from a program."
+        ),
         **_COMMON_SITUATIONS,
-        "500": "The provider failed, the gateway is overloaded or being restarted, or the fault is the gateway's.",
+        "500": "Every provider failed, the gateway is overloaded or being restarted, or the fault is the gateway's.",
     },
 ) | _refusals(
     "OpenAI",
     {
         "400": "Bad JSON or a wrong field.",
-        "401": "The key is missing, unknown here, or refused by the provider.",
-        "403": "The address or the key may not do this.",
+        "401": "The key is missing, unknown, revoked, disabled or expired here, or refused by the provider.",
+        "403": "The address or the key may not do this, or the model has no known price where money is limited.",
         "404": "There is no such model.",
         **_COMMON_SITUATIONS,
         "500": "A fault of the gateway's.",
-        "502": "The provider failed or gave a bad answer.",
-        "503": "The gateway is overloaded or being restarted.",
-        "504": "The provider took too long.",
+        "502": "Every provider that could be tried failed or gave a bad answer.",
+        "503": (
+            "The gateway or the model's providers are overloaded, or the gateway is being restarted, "
+            "or it cannot check keys or write down calls."
+        ),
+        "504": "Every provider that could be tried took too long.",
     },
 )
 

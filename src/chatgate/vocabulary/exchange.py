@@ -29,6 +29,8 @@ class Operation(enum.StrEnum):
     CHAT = "chat"
     MODELS = "models"
     MODEL = "model"
+    SUBSCRIPTION = "subscription"
+    USAGE = "usage"
     PAGE = "page"
     HEALTH = "healthz"
     READY = "readyz"
