@@ -82,6 +82,9 @@ def test_an_idle_gateway_has_metrics(metrics: Metrics) -> None:
         "chatgate_tokens": "counter",
         "chatgate_call_duration_seconds": "histogram",
         "chatgate_first_token_seconds": "histogram",
+        "chatgate_key_calls": "counter",
+        "chatgate_key_tokens": "counter",
+        "chatgate_key_cost_usd": "counter",
         "chatgate_target_state": "gauge",
         "chatgate_upstream_calls_in_flight": "gauge",
         "chatgate_connections": "gauge",
@@ -216,3 +219,31 @@ def test_the_numbers_add_up(calls: list[tuple[str, float, float | None, Usage | 
             assert counted == sum(seconds <= bound for seconds in observed)
         assert sum(values(families[name], f"{name}_count").values()) == len(observed)
         assert sum(values(families[name], f"{name}_sum").values()) == pytest.approx(sum(observed))
+
+
+def test_a_key_has_series_of_its_own() -> None:
+    """Calls, tokens and cost are added up by key and model, and calls without a key are in none of these."""
+    metrics = knowing("m")
+    metrics.call(settled(model="m", key="key_1", input_tokens=3, output_tokens=4, cost_usd="0.000125"))
+    metrics.call(settled(model="m", key="key_1", input_tokens=1, output_tokens=1, cost_usd="0.5"))
+    metrics.call(settled(model="unheard", key="key_2"))
+    metrics.call(settled(model="m"))
+    text = metrics.render().decode()
+    assert 'chatgate_key_calls_total{key="key_1",model="m"} 2.0' in text
+    assert 'chatgate_key_tokens_total{direction="input",key="key_1",model="m"} 4.0' in text
+    assert 'chatgate_key_tokens_total{direction="output",key="key_1",model="m"} 5.0' in text
+    assert 'chatgate_key_cost_usd_total{key="key_1",model="m"} 0.500125' in text
+    assert 'chatgate_key_calls_total{key="key_2",model="other"} 1.0' in text
+    assert text.count("chatgate_key_calls_total{") == 2
+
+
+def test_the_labels_of_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys beyond the bound share one label; those that have one keep it."""
+    monkeypatch.setattr("chatgate.telemetry.metrics.MAX_KEYS", 2)
+    metrics = knowing("m")
+    for key in ("key_1", "key_2", "key_3", "key_4", "key_1"):
+        metrics.call(settled(model="m", key=key))
+    text = metrics.render().decode()
+    assert 'chatgate_key_calls_total{key="other",model="m"} 2.0' in text
+    assert 'chatgate_key_calls_total{key="key_1",model="m"} 2.0' in text
+    assert "key_3" not in text

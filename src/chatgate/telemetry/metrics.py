@@ -1,6 +1,7 @@
 """Metrics: plain numbers while calls run, rendered in Prometheus' text format when scraped.
 
-Labels are bounded: a model's name is a label only when the configuration or the gateway itself names it.
+Labels are bounded: a model's name is a label only when the configuration or the gateway itself names it, and a key's
+id only while there are few.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 OTHER_MODEL = "other"
 """The label of every model that the configuration does not name."""
 
+
+MAX_KEYS = 200
+"""So many of the gateway's keys have labels of their own in one process, those that are used first."""
+
+OTHER_KEY = "other"
 
 TARGET_STATES = ("closed", "open", "half_open", "key_refused")
 """The states of a target; the first three are those of its circuit."""
@@ -72,6 +78,11 @@ _RETRIES = _FIRST_TOKEN_SECONDS + 1
 _WIDTH = _RETRIES + 1
 _MS = 1000.0
 
+# A call with one of the gateway's keys counts in a row of that key and model too.
+_COST_USD = 3
+_KEY_WIDTH = 4
+_KEY_LABELS = 2
+
 
 class Metrics(Collector):
     """Counts calls as they end; `gauges` are read when scraped."""
@@ -90,6 +101,7 @@ class Metrics(Collector):
         self._gauges = gauges
         self._share = share
         self._series: dict[Labels, Cells] = {} if share is None else dict(share.series())
+        self._keys = {labels[0] for labels in self._series if len(labels) == _KEY_LABELS}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -104,9 +116,7 @@ class Metrics(Collector):
         if model not in self._known_models:
             model = OTHER_MODEL
         labels = (settled.operation, settled.surface, model, settled.outcome, settled.code or str(settled.status))
-        cells = self._series.get(labels)
-        if cells is None:
-            cells = self._series[labels] = [0] * _WIDTH if self._share is None else self._share.open(labels, _WIDTH)
+        cells = self._cells_of(labels, _WIDTH)
         cells[_CALLS] += 1
         seconds = settled.duration_ms / _MS
         cells[_DURATIONS + bisect_left(BOUNDS_SECONDS, seconds)] += 1
@@ -121,6 +131,28 @@ class Metrics(Collector):
             cells[_OUTPUT_TOKENS] += settled.output_tokens
         if settled.attempts > 1:
             cells[_RETRIES] += settled.attempts - 1
+        if settled.key:
+            self._count_key(settled, model)
+
+    def _count_key(self, settled: Settled, model: str) -> None:
+        key = settled.key
+        if key not in self._keys:
+            if len(self._keys) < MAX_KEYS:
+                self._keys.add(key)
+            else:
+                key = OTHER_KEY
+        cells = self._cells_of((key, model), _KEY_WIDTH)
+        cells[_CALLS] += 1
+        cells[_INPUT_TOKENS] += settled.input_tokens or 0
+        cells[_OUTPUT_TOKENS] += settled.output_tokens or 0
+        if settled.cost_usd:
+            cells[_COST_USD] += float(settled.cost_usd)
+
+    def _cells_of(self, labels: Labels, width: int) -> Cells:
+        cells = self._series.get(labels)
+        if cells is None:
+            cells = self._series[labels] = [0] * width if self._share is None else self._share.open(labels, width)
+        return cells
 
     def publish(self) -> None:
         """Let the other workers know what the gauges of this one read; they see that of the last time."""
@@ -140,7 +172,10 @@ class Metrics(Collector):
         further: dict[str, float] = {}
         durations: dict[Labels, list[float]] = {}
         first_tokens: dict[Labels, list[float]] = {}
-        for labels, cells in self._added_up().items():
+        added_up = self._added_up()
+        for labels, cells in added_up.items():
+            if len(labels) == _KEY_LABELS:
+                continue
             operation, _, model, _, _ = labels
             calls.add_metric(labels, cells[_CALLS])
             for direction, count in (("input", cells[_INPUT_TOKENS]), ("output", cells[_OUTPUT_TOKENS])):
@@ -172,6 +207,7 @@ class Metrics(Collector):
             ["model"],
             first_tokens,
         )
+        yield from _of_keys({labels: cells for labels, cells in added_up.items() if len(labels) == _KEY_LABELS})
         yield from self._states()
         for (name, (text, _)), reading in zip(self._gauges.items(), self._readings(), strict=True):
             gauge = GaugeMetricFamily(f"chatgate_{name}", text)
@@ -214,6 +250,19 @@ class Metrics(Collector):
             return [read() for _, read in self._gauges.values()]
         self.publish()
         return self._share.everyones_gauges(len(self._gauges))
+
+
+def _of_keys(series: Mapping[Labels, Sequence[float]]) -> Iterable[Metric]:
+    """Yield what was asked for with each of the gateway's keys."""
+    calls = CounterMetricFamily("chatgate_key_calls", "Calls with a key of the gateway.", labels=["key", "model"])
+    tokens = CounterMetricFamily("chatgate_key_tokens", "Tokens of such calls.", labels=["key", "model", "direction"])
+    cost = CounterMetricFamily("chatgate_key_cost_usd", "What they cost, in USD.", labels=["key", "model"])
+    for labels, cells in series.items():
+        calls.add_metric(labels, cells[_CALLS])
+        tokens.add_metric([*labels, "input"], cells[_INPUT_TOKENS])
+        tokens.add_metric([*labels, "output"], cells[_OUTPUT_TOKENS])
+        cost.add_metric(labels, cells[_COST_USD])
+    yield from (calls, tokens, cost)
 
 
 def _add(sums: dict[Labels, list[float]], labels: Labels, cells: Sequence[float]) -> None:
