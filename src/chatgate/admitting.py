@@ -146,7 +146,7 @@ class Admitting:
         budgets = self._book.budgets_of(record, owner)
         if (rules or budgets) and not self._is_alone:
             # Each of several processes would count for itself, and together they would let through a multiple.
-            raise Overloaded("accounting_unavailable")
+            raise Overloaded("limits_need_one_worker")
         if budgets or self._limits.needs_bound(rules):
             quote = self._quote(route, decoded, body_bytes)
             bound = Bound(quote.input_tokens, quote.output_tokens, quote.nano_usd)
