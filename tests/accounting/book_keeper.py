@@ -1,8 +1,9 @@
 """A program that keeps a book and acknowledges, run and killed by `test_book_kill.py`.
 
-Its arguments are the data directory and a name that is in every id. Some calls have a key with a budget, some are
-tried twice, some never end; the book folds meanwhile. It says on standard output, one unbuffered line each, when a call
-may be made and when its end may be seen, with what it cost: by then the records must survive.
+Its arguments are the data directory, its place in the journal, and a name that is in every id. Some calls have a key
+with a budget, some are tried twice, some never end; the book folds meanwhile, at first what others left. It says on
+standard output, one unbuffered line each, when a call may be made and when its end may be seen, with what it cost: by
+then the records must survive.
 """
 
 from __future__ import annotations
@@ -34,16 +35,21 @@ def serve(book: Book, call_id: str, number: int) -> None:
         os.write(1, f"settled {call_id} {charged}\n".encode())
 
 
-async def main(data: str, name: str) -> None:
+async def main(data: str, number: str, name: str) -> None:
     """Serve until killed."""
     async with office(Path(data)) as place:
+        place.directory = place.directory.with_name(number)
         book = place.book()
-        await book.tick()
-        number = 0
+        opening = asyncio.ensure_future(book.tick())
+        count = 0
+        while not opening.done():
+            count += 2
+            serve(book, f"{name}-{count}", count)
+            await asyncio.sleep(0.001)
         while True:
             for _ in range(20):
-                number += 1
-                serve(book, f"{name}-{number}", number)
+                count += 1
+                serve(book, f"{name}-{count}", count)
             await book.tick()
 
 

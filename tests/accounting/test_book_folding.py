@@ -189,6 +189,22 @@ async def test_folded_segments_are_removed(tmp_path: Path) -> None:
         await book.close()
 
 
+async def test_segments_that_are_not_folded_are_kept(tmp_path: Path) -> None:
+    """Whoever folds in parts, and ends after one of them, leaves the others."""
+    async with office(tmp_path) as place:
+        book = place.book()
+        book._means.journal._segment_bytes = 20_000
+        for number in range(1000):
+            serve(book, f"c{number}")
+        assert await book.tick(batches=1)
+        assert len(list(place.directory.glob("*.journal"))) > 5
+        die(book)
+        again = place.book()
+        assert await again.tick()
+        assert len(place.rows()) == 1000
+        await again.close()
+
+
 # --- A database that fails --------------------------------------------------------------------------------------------
 
 

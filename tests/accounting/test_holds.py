@@ -196,6 +196,19 @@ def test_what_was_spent_before_is_loaded() -> None:
     assert [hold.call_id for hold in holds.open_holds()] == ["c1", "c2"]
 
 
+def test_what_others_spent_is_added_to_what_was_spent_here() -> None:
+    """What was known when the rows were told counts once, what came since stays, and what the rows lost is not lost."""
+    holds = Holds()
+    account = held(holds.reserve("c1", [KEY], 100, NOON)).accounts[0]
+    holds.settle("c1", 70)
+    held(holds.reserve("c2", [KEY], 100, NOON))
+    holds.settle("c2", 20)
+    holds.load(account, 70 + 5, known_nano_usd=70)
+    assert holds.totals() == {account: (95, 0)}
+    holds.load(account, 60, known_nano_usd=95)
+    assert holds.totals() == {account: (95, 0)}
+
+
 def test_misuse_is_noticed() -> None:
     """A call is held once, never for less than nothing, and never at a time that could mean anything."""
     holds = Holds()

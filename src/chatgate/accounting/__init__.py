@@ -13,10 +13,11 @@ leases     calls in flight, as slots that die with their owner
 records    what is written about a call
 ledger     the rows that records add up to, and the balances that rows add up to
 journal    the append-only files in which records survive a crash: their writer
+orphans    journals whose writers have ended, next to one's own
 frames     records as bytes, and back
 segments   these files, as their readers see them
 syncing    the thread that brings a journal to the disk itself
 
-Decides and adds synchronously; only `journal`, `segments` and `syncing` touch files, and only `folding` and those who
-want to outlive the power wait for anything. Knows no SQL, no HTTP and no configuration but its prices.
+Decides and adds synchronously; only `journal`, `segments`, `orphans` and `syncing` touch files, and only `folding` and
+those who want to outlive the power wait for anything. Knows no SQL, no HTTP and no configuration but its prices.
 """

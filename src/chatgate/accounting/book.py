@@ -55,9 +55,9 @@ class Gauges(Struct, frozen=True):
     """How the book is doing.
 
     `state` is `ok`, `behind` when the database cannot be written and the journal holds what it misses, or `unavailable`
-    when the journal cannot be written either, so that no calls are made. `waiting_bytes` are not in the database yet,
-    which was up to date `lag_seconds` ago; `lost` records had no room even in memory. `held` calls have money set
-    aside, and `unpriced` calls had no known price.
+    when the journal cannot be written either, so that no calls are made. `waiting_bytes` of this process's own journal
+    are not in the database yet, which was up to date `lag_seconds` ago; `lost` records had no room even in memory.
+    `held` calls have money set aside, and `unpriced` calls had no known price.
     """
 
     state: Literal["ok", "behind", "unavailable"]
@@ -81,19 +81,20 @@ class Book:
         wall_clock: Callable[[], datetime],
         durability: Literal["process", "power"] = "process",
         *,
-        worker: str = "",
+        node: str = "",
         budgets: Iterable[Budget] = (),
     ) -> None:
         """Become the writer of the journal in a directory.
 
-        `clock` is monotonic, in seconds; `wall_clock` gives aware times in UTC. `worker` is whose journal it is, by a
-        name that nobody else has in the same database; the directory's, when it is "". `budgets` are as in
-        `set_budgets`.
+        `clock` is monotonic, in seconds; `wall_clock` gives aware times in UTC. What lies beside the directory are the
+        journals of others on this node: they are taken over when their writers have ended. `node` is what nobody else
+        is called in the same database, "" when nobody else uses it; a journal's worker is called after both, such as
+        `node-1`. `budgets` are as in `set_budgets`.
         Raises `JournalUnavailable` when the directory cannot be used, or has a writer.
         """
         journal = Journal(directory, clock, durability=durability, first_segment=int(wall_clock().timestamp()))
         self._means = Means(journal, tariffs, holds, clock, wall_clock)
-        self._folding = Folding(directory, worker or directory.name, journal, holds, store, clock, wall_clock)
+        self._folding = Folding(directory, node, journal, holds, store, clock, wall_clock)
         self._general: tuple[Budget, ...] = ()
         self._owners: dict[str, tuple[Budget, ...]] = {}
         self._of_keys: dict[str, tuple[KeyRecord, str, tuple[Budget, ...]]] = {}
@@ -244,7 +245,8 @@ class Book:
     async def close(self) -> None:
         """Take what is left to the database if that is possible now, and let go of the journal.
 
-        What is not possible now is done at the next start. `run` must have ended.
+        What is not possible now is done at the next start, or by a process that runs beside this one. `run` must have
+        ended.
         """
         await self.tick()
         self._means.journal.close()

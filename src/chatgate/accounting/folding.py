@@ -1,9 +1,11 @@
-"""From the journal into the database: in the background, in batches, each exactly once.
+"""From the journals into the database: in the background, in batches, each exactly once.
 
-Owns how far the database has come, and the way there: first what earlier processes left, then the verdict about calls
-that ended with them, then what budgets have spent, then what this process writes. When the database is down the journal
-goes on, and what it holds is folded when the database is back. Run by `book`; a place in the journal moves in the same
-transaction as the rows, so that a batch which is told twice counts once.
+Owns how far the database has come, and the way there: first what earlier processes left, with the verdict about calls
+that ended with them, then what this process writes. What is left lies in this process's own journal, and in orphans:
+journals beside it whose writers have ended, now or later. Budgets know what was spent once all of it is in the rows,
+and learn what those spent who end after that. When the database is down the journal goes on, and what it holds is
+folded when the database is back. Run by `book`; a place in a journal moves in the same transaction as the rows, so that
+a batch which is told twice counts once.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, get_args
 
+from chatgate.accounting import orphans
 from chatgate.accounting.holds import Holds
 from chatgate.accounting.journal import Journal
 from chatgate.accounting.periods import Per, start_of, utc_date
@@ -26,6 +29,9 @@ Read: TypeAlias = tuple[Position, Record | bytes]
 
 BATCH: Final = 500
 """So many records at most are read and told at once: the event loop is held up for about a millisecond."""
+
+LOOK_SECONDS: Final = 10.0
+"""How often orphans are looked for: it takes that long until a budget knows what a process spent that has ended."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,33 +61,75 @@ class Store(Protocol):
         """
 
 
+class _Source:
+    """One journal, and how far the database has come in it: `position`, None until that is asked for."""
+
+    def __init__(self, directory: Path, worker: str, store: Store) -> None:
+        self._directory = directory
+        self._worker = worker
+        self._store = store
+        self.position: Position | None = None
+
+    async def tell(self, through: Position, *, batches: int | None = None) -> bool:
+        """Tell the store what was written up to a place; False when more is left after so many batches."""
+        if self.position is None:
+            self.position = await self._store.position(self._worker) or START
+        reading = takewhile(lambda entry: entry.position <= through, replay(self._directory, self.position))
+        while entries := [
+            (entry.position, entry.damaged if entry.record is None else entry.record)
+            for entry in islice(reading, BATCH)
+        ]:
+            position = entries[-1][0]
+            await self._store.fold(self._worker, entries, position)
+            self.position = position
+            if batches is not None and len(entries) == BATCH:
+                batches -= 1
+                if batches <= 0:
+                    return False
+        return True
+
+    async def finish(self, through: Position, at: datetime, *, batches: int | None = None) -> bool:
+        """Tell what a process wrote that has ended, and then that its calls have; False as `tell`."""
+        if not await self.tell(through, batches=batches):
+            return False
+        await self._store.interrupt(self._worker, at)
+        return True
+
+
 class Folding:
-    """Folds one worker's journal. `is_loaded` says that what budgets have spent is known."""
+    """Folds one worker's journal, and orphans. `is_loaded` says that what budgets have spent is known."""
 
     def __init__(
         self,
         directory: Path,
-        worker: str,
+        node: str,
         journal: Journal,
         holds: Holds,
         store: Store,
         clock: Callable[[], float],
         wall_clock: Callable[[], datetime],
     ) -> None:
-        """Begin before the journal in the directory is written to."""
+        """Begin before the journal in the directory is written to; `node` is as in `Book`."""
         self._directory = directory
-        self._worker = worker
+        self._node = node
         self._journal = journal
         self._holds = holds
         self._store = store
         self._clock = clock
         self._wall_clock = wall_clock
-        self._left_behind = max(segments(directory), default=0)
-        """Every start begins a new segment, so whatever is in an older one was written by a process that has ended."""
-        self._position: Position | None = None
+        self._own = self._source(directory)
+        self._beginning = Position(max(segments(directory), default=0) + 1, 0)
+        """Every start begins a new segment, so whatever is before it was written by a process that has ended."""
+        self._has_begun = False
         self._level = START
         self._level_at = clock()
         self._dropped = 0
+        self._look_at = 0.0
+        self._alive: set[Path] = set()
+        """The journals beside this one that had a writer when they were last looked at."""
+        self._is_adopting = False
+        self._is_outdated = False
+        """True while the rows may have money in them that was spent by others, and that budgets do not know of."""
         self.is_loaded = False
         self.trouble = ""
 
@@ -92,13 +140,13 @@ class Folding:
 
     @property
     def is_level(self) -> bool:
-        """Tell whether the database has all that was written."""
-        return self.is_loaded and self._level >= self._journal.position
+        """Tell whether the database has all that was written here, and all that is known to have been left."""
+        return self.is_loaded and not self._is_adopting and self._level >= self._journal.position
 
     @property
     def waiting_bytes(self) -> int:
-        """Return how much of the journal is not known to be in the database."""
-        position = self._position or START
+        """Return how much of this worker's own journal is not known to be in the database; orphans are not counted."""
+        position = self._own.position or START
         numbers = [number for number in segments(self._directory) if number >= position.segment]
         known = position.offset if position.segment in numbers else 0
         return max(sum(size_of(self._directory, number) for number in numbers) - known, 0)
@@ -106,7 +154,7 @@ class Folding:
     async def fold(self, *, batches: int | None = None) -> bool:
         """Bring the database up to what is written by now; False when that was not possible this time. Never raises.
 
-        At most `batches` are folded, None for all.
+        At most `batches` are folded of each journal, None for all; those that a start finds are always folded whole.
         """
         try:
             await self._fold(batches)
@@ -123,44 +171,66 @@ class Folding:
         return True
 
     async def _fold(self, batches: int | None) -> None:
-        if self._position is None:
-            self._position = await self._store.position(self._worker) or START
+        """Fold what is this worker's own, which no trouble with others may hold up, and then look after orphans."""
+        if not self._has_begun:
+            await self._own.finish(self._beginning, self._wall_clock())
+            self._has_begun = True
+        await self._fold_own(batches)
+        now = self._clock()
+        if self._is_adopting or not self.is_loaded or now >= self._look_at:
+            self._is_adopting, self._look_at = False, now + LOOK_SECONDS
+            self._is_adopting = not await self._adopt(batches if self.is_loaded else None)
         if not self.is_loaded:
-            await self._take_over()
-        written, now = self._journal.position, self._clock()
-        if self._level >= written or await self._tell(self._position, batches=batches):
-            self._level, self._level_at = written, now
-        if self._position.segment != self._dropped:
-            # The places of dropped segments are not needed any more: the stored one lies behind them.
-            self._journal.drop(self._position)
-            self._dropped = self._position.segment
+            # No call counted against a budget yet, so the rows know of all that this process has spent.
+            await self._learn(self._holds.totals())
+            self.is_loaded = True
 
-    async def _take_over(self) -> None:
-        """Fold what earlier processes left, and learn what was spent."""
-        assert self._position is not None  # noqa: S101 - narrows for the type checker
-        await self._tell(self._position, through=self._left_behind)
-        now = self._wall_clock()
-        await self._store.interrupt(self._worker, now)
-        day = utc_date(now)
+    async def _fold_own(self, batches: int | None) -> None:
+        written, now = self._journal.position, self._clock()
+        # While the journal is in trouble, it lacks what was settled since.
+        known = self._holds.totals() if self._is_outdated and not self._journal.trouble else None
+        if self._level >= written or await self._own.tell(written, batches=batches):
+            self._level, self._level_at = written, now
+            if known is not None:
+                await self._learn(known)
+        position = self._own.position or START
+        if position.segment != self._dropped:
+            # The places of dropped segments are not needed any more: the stored one lies behind them.
+            self._journal.drop(position)
+            self._dropped = position.segment
+
+    async def _adopt(self, batches: int | None) -> bool:
+        """Fold and empty the journals whose writers have ended; False when more is left after so many batches.
+
+        Each stays seized meanwhile: a process that starts takes another place.
+        """
+        alive = set()
+        for directory in orphans.neighbours(self._directory):
+            with orphans.seized(directory) as is_orphan:
+                if not is_orphan:
+                    alive.add(directory)
+                    continue
+                end = orphans.end(directory)
+                if not await self._source(directory).finish(end, self._wall_clock(), batches=batches):
+                    return False
+                orphans.empty(directory)
+            self._is_outdated = True
+            _LOG.info("Took over the journal %s, whose process has ended", directory.name)
+        if self._alive - alive:
+            # Another process may have been the first to take it over.
+            self._is_outdated = True
+        self._alive = alive
+        return True
+
+    async def _learn(self, known: Mapping[str, tuple[int, int]]) -> None:
+        """Have budgets know what the rows say is spent; `known` was, when all that it counts was in the rows."""
+        day = utc_date(self._wall_clock())
         periods = [f"{per}/{start_of(day, per).isoformat()}" for per in get_args(Per)]
         for account, spent_nano_usd in (await self._store.balances(periods)).items():
-            self._holds.load(account, spent_nano_usd)
-        self.is_loaded = True
+            self._holds.load(account, spent_nano_usd, known.get(account, (0, 0))[0])
+        self._is_outdated = False
 
-    async def _tell(self, after: Position, *, through: int | None = None, batches: int | None = None) -> bool:
-        """Tell the store what was written after a place, in no segment after `through`; False when more is left."""
-        reading = replay(self._directory, after)
-        if through is not None:
-            reading = takewhile(lambda entry: entry.position.segment <= through, reading)
-        while entries := [
-            (entry.position, entry.damaged if entry.record is None else entry.record)
-            for entry in islice(reading, BATCH)
-        ]:
-            position = entries[-1][0]
-            await self._store.fold(self._worker, entries, position)
-            self._position = position
-            if batches is not None and len(entries) == BATCH:
-                batches -= 1
-                if batches <= 0:
-                    return False
-        return True
+    def _source(self, directory: Path) -> _Source:
+        """Return a journal of this node; its worker is called after its directory."""
+        worker = f"{self._node}-{directory.name}" if self._node else directory.name
+        return _Source(directory, worker, self._store)

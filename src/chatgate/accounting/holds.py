@@ -125,9 +125,13 @@ class Holds:
         """Return how many calls have money set aside."""
         return len(self._open)
 
-    def load(self, account: str, spent_nano_usd: int) -> None:
-        """Set what is spent in an account, as the rows say; what is held in it stays held."""
-        self._balance(account).spent_nano_usd = spent_nano_usd
+    def load(self, account: str, spent_nano_usd: int, known_nano_usd: int = 0) -> None:
+        """Add to an account what the rows say is spent in it and was not known here; what is held in it stays held.
+
+        `known_nano_usd` is what was known to be spent when all that it counts was in the rows. An account that knows
+        of more than they do keeps that: a record of it was lost.
+        """
+        self._balance(account).spent_nano_usd += max(spent_nano_usd - known_nano_usd, 0)
 
     def open_holds(self) -> tuple[Hold, ...]:
         """Return the holds that are neither settled nor released, oldest first."""

@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 from chatgate.accounting.frames import encode_frame
 from chatgate.accounting.records import Record
-from chatgate.accounting.segments import Position, path_of, segments, size_of
+from chatgate.accounting.segments import Position, drop, path_of, segments, size_of
 from chatgate.accounting.syncing import Syncer
 
 RETRY_SECONDS: Final = 1.0
@@ -73,7 +73,7 @@ class Journal:
         self._retry_at = 0.0
         self.trouble = ""
         self.lost = 0
-        self._lock = _lock(directory)
+        self._lock = become_writer(directory)
         self._syncer = Syncer(sync) if durability == "power" else None
 
     @property
@@ -138,10 +138,7 @@ class Journal:
 
     def drop(self, before: Position) -> None:
         """Remove the segments that end before a place, but never the newest one, whose number counts on."""
-        numbers = segments(self._directory)
-        for number in numbers[:-1]:
-            if number < before.segment:
-                path_of(self._directory, number).unlink(missing_ok=True)
+        drop(self._directory, before)
 
     def close(self) -> None:
         """Write what is kept if that is possible, and let go of the directory."""
@@ -232,8 +229,11 @@ class Journal:
             self._syncer.retire(file)
 
 
-def _lock(directory: Path) -> int:
-    """Become the only writer of a directory, until this process ends. Raises `JournalUnavailable`."""
+def become_writer(directory: Path) -> int:
+    """Become the only writer of a directory, until the file that is returned is closed or this process ends.
+
+    Raises `JournalUnavailable`, caused by BlockingIOError when the directory has a writer.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(directory / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -91,6 +91,13 @@ def segments(directory: Path) -> list[int]:
     return sorted(int(found[1]) for found in map(_SEGMENT.fullmatch, names) if found)
 
 
+def drop(directory: Path, before: Position) -> None:
+    """Remove the segments that end before a place, but never the newest one, whose number counts on."""
+    for number in segments(directory)[:-1]:
+        if number < before.segment:
+            path_of(directory, number).unlink(missing_ok=True)
+
+
 def path_of(directory: Path, number: int) -> Path:
     """Return where a segment is."""
     return directory / f"{number:010d}.journal"

@@ -130,7 +130,7 @@ class Keeping:
                     time.monotonic,
                     _now,
                     self._settings.ledger.durability,
-                    worker=f"{node}-{place}",
+                    node=node,
                 )
             except JournalUnavailable as error:
                 if not isinstance(error.__cause__, BlockingIOError):
