@@ -142,7 +142,9 @@ def take(call: Call, record: Record, worker: str) -> None:
         row = Attempt(record.call_id, record.attempt, worker, at)
     _TAKERS[kind](row, record, at)
     call[record.attempt] = row
-    if len(call) > 1 or row.ends_call or row.state == "settled":
+    if len(call) == 1 and row.state == "settled":
+        row.ends_call = True  # As nearly all calls end.
+    elif len(call) > 1 or row.ends_call:
         _conclude(call)
 
 
