@@ -15,7 +15,7 @@ from fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROUNDS = int(os.environ.get("CHATGATE_TEST_KILL_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("CHATGATE_TEST_KILL_ROUNDS", "10"))
 CALLS_PER_ROUND = 60
 
 

@@ -100,6 +100,8 @@ class Book:
         self._of_keys: dict[str, tuple[KeyRecord, str, tuple[Budget, ...]]] = {}
         self._today = wall_clock().date()
         self.is_durable = durability == "power"
+        self.has_looked = asyncio.Event()
+        """Set once `run` has tried to bring the database up to date, and to learn what budgets have spent."""
         self.set_budgets(budgets)
 
     def set_budgets(self, budgets: Iterable[Budget]) -> None:
@@ -223,6 +225,7 @@ class Book:
                 was_possible = await self.tick(batches=1)
             except Exception:  # noqa: BLE001 - the boundary: a fault of ours must not end what keeps the ledger
                 _LOG.exception("The book could not be looked after")
+            self.has_looked.set()
             rest_seconds = FOLDING_SECONDS
             if was_possible and not self._folding.is_level:
                 rest_seconds = min(REST * (self._means.clock() - began_at), FOLDING_SECONDS)

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 1.0
 """How often changed keys are asked for: a revoked key is refused within this time, and at once where it is unknown."""
 
+CATCH_UP_SECONDS = 5.0
+"""How long a start waits until the ledger has what earlier processes left."""
+
 RETRY_SECONDS = 1.0
 """How often a database is tried again that could not be opened at the start."""
 
@@ -101,6 +104,16 @@ class Keeping:
         """Begin to look after keys and ledger on the running loop."""
         keeping = (self._keep_up(), self._keep_refreshing(), self._keep_forgetting())
         self._tasks = [asyncio.create_task(each) for each in keeping]
+
+    async def caught_up(self) -> None:
+        """Wait until it is known what budgets have spent, so that no call is refused for that.
+
+        A database that is out of reach is not waited for, nor a slow one longer than `CATCH_UP_SECONDS`.
+        """
+        if self._is_prepared:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CATCH_UP_SECONDS):
+                    await self.book.has_looked.wait()
 
     async def close(self) -> None:
         """Write down what is left, as far as that is possible now, and close everything."""

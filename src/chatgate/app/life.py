@@ -124,9 +124,10 @@ class App:
         self._transport.start()
         ticking: asyncio.Task[None] | None = None
         try:
+            self._keeping.start()
+            await self._keeping.caught_up()
             address = await self.server.start(host, port, reuse_port=reuse_port)
             ticking = asyncio.create_task(self._keep_ticking())
-            self._keeping.start()
             yield address
             await self.server.drain(0.0, listener_grace_seconds=0.0)
         finally:

@@ -140,6 +140,11 @@ class Stream:
         return sum(len(text.encode()) for text in transcript.texts.values())
 
     @property
+    def is_done(self) -> bool:
+        """Tell whether the provider has said its last word, to whomever."""
+        return self.relay is not None and self.relay.done
+
+    @property
     def usage(self) -> Usage | None:
         """Return what the provider counted, None when it has not said so."""
         return self.relay.usage if self.relay is not None else None
