@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -141,8 +142,11 @@ class Process:
             for pid in tree:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
+            give_up_at = time.monotonic() + patience_seconds
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=patience_seconds)
-            tree = [pid for pid in tree if is_alive(pid)]
+            # Children may end after their parent, and nobody here can wait for them.
+            while (tree := [pid for pid in tree if is_alive(pid)]) and time.monotonic() < give_up_at:
+                time.sleep(0.005)
             if not tree:
                 return
