@@ -150,10 +150,10 @@ class UpstreamError(GateError):
 
 
 class Overloaded(GateError):  # noqa: N818 - the situation's name is the field's term
-    """The gateway is full or is shutting down."""
+    """The gateway cannot serve now: it is full or shutting down, or cannot check keys or keep its accounts."""
 
     def __init__(self, reason: str = "overloaded", *, retry_after_seconds: float = 2.0) -> None:
-        """`reason` is `overloaded` or `draining`."""
+        """`reason` is the code of the message that says which it is."""
         super().__init__(Kind.OVERLOADED, reason, retry_after_seconds=retry_after_seconds)
 
 
