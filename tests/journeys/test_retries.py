@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
 from email.utils import formatdate
-from itertools import pairwise
 
 import pytest
 import pytest_asyncio
@@ -81,7 +81,7 @@ def refusal(status: int, *headers: tuple[str, str]) -> Script:
 
 def gaps(calls: list[Call]) -> list[float]:
     """Return the seconds between calls."""
-    return [after.arrived_at - before.arrived_at for before, after in pairwise(calls)]
+    return [after.arrived_at - before.arrived_at for before, after in itertools.pairwise(calls)]
 
 
 async def in_two_seconds(exchange: Exchange) -> None:
@@ -222,10 +222,40 @@ async def test_when_all_are_down_the_caller_learns_at_once(start_gateway: StartG
         assert time.monotonic() - began_at < 3  # It is well below one; a busy machine may take its time.
 
 
+async def test_what_is_known_to_be_silent_costs_no_caller_its_timeout(start_gateway: StartGateway) -> None:
+    """The next callers, one by one, learn at once that nothing answers; once it answers again, they have it."""
+    async with FakeUpstream() as upstream:
+        config = fleet.QUICK.replace("first_token_seconds = 1", "first_token_seconds = 4")
+        config += fleet.upstream("one", upstream.base_url) + fleet.model("mute", [fleet.target("one", "mute")])
+        gateway = await start_gateway({"ROUTE": "api"}, config)
+        upstream.on_model("mute", scripts.silent())
+        first = await asyncio.gather(*(hearing.ask(gateway.port, WHOLE, "Hi", "mute") for _ in range(5)))
+        assert [each.code for each in first] == ["upstream_timeout"] * 5
+        for way in WAYS:
+            began_at = time.monotonic()
+            heard = await hearing.ask(gateway.port, way, "Hi", "mute")
+            took_seconds = time.monotonic() - began_at
+            assert heard.code == "overloaded"
+            assert float(heard.head.header("retry-after") or 0) >= 1
+            assert took_seconds < 3  # It is half a second; a busy machine may take its time, but not the timeout's.
+        upstream.on_model("mute", GOOD)
+        assert (await hearing.ask(gateway.port, WHOLE, "Hi", "mute")).text == "all is well"
+
+
 async def opening_and_closing(exchange: Exchange) -> None:
     """Begin an answer, and close."""
     await exchange.send(scripts.STREAM_HEAD + scripts.framed(scripts.told("x")[0]))
     exchange.cut()
+
+
+def failing_by_turns() -> Script:
+    """Refuse, and keep the connection; the next time close it: what is sent over a kept one may meet that."""
+    turns = itertools.cycle([scripts.whole(scripts.error_body("boom"), 500), scripts.raw(b"", then="close")])
+
+    async def script(exchange: Exchange) -> None:
+        await next(turns)(exchange)
+
+    return script
 
 
 async def test_a_flood_on_upstreams_that_are_down_is_not_multiplied(
@@ -239,6 +269,8 @@ async def test_a_flood_on_upstreams_that_are_down_is_not_multiplied(
         (upstream, "down-1"): refusal(429),
         (other, "down-2"): scripts.raw(b"", then="close"),
         (other, "down-3"): opening_and_closing,
+        (upstream, "down-4"): failing_by_turns(),
+        (other, "down-5"): failing_by_turns(),
     }
     config = fleet.QUICK + fleet.upstream("one", upstream.base_url) + fleet.upstream("two", other.base_url)
     for (fake, name), script in downs.items():
@@ -251,8 +283,8 @@ async def test_a_flood_on_upstreams_that_are_down_is_not_multiplied(
     for number in range(seconds * per_second):
         # The rate is the point here, and no clock of the gateway's can be moved from outside.
         await asyncio.sleep(max(0.0, began_at + number / per_second - loop.time()))
-        way = WAYS[number // 4 % 4]
-        tasks.append(asyncio.create_task(hearing.ask(gateway.port, way, "Hi", f"down-{number % 4}")))
+        way = WAYS[number // len(downs) % 4]
+        tasks.append(asyncio.create_task(hearing.ask(gateway.port, way, "Hi", f"down-{number % len(downs)}")))
     heard = await asyncio.gather(*tasks)
     assert all(each.code in {"upstream_error", "rate_limit_exceeded"} for each in heard)
     for fake in (upstream, other):

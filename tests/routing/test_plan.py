@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chatgate.routing.backoff import FAILOVER_COST_SECONDS, MIN_SECONDS
 from chatgate.routing.budget import FREE_RETRIES, RetryBudget
 from chatgate.routing.candidates import SOON_SECONDS, Candidate
-from chatgate.routing.circuit import COOLDOWN_SECONDS, FAILURES_TO_OPEN, Circuit
+from chatgate.routing.circuit import COOLDOWN_SECONDS, FAILURES_TO_OPEN, Circuit, CircuitState
 from chatgate.routing.plan import Plan
 from chatgate.routing.states import States
 from chatgate.routing.table import ModelSpec, Routing
@@ -414,20 +414,42 @@ def test_room_elsewhere_is_used() -> None:
     assert name_of(world.plan()) == "b/n"
 
 
-def test_a_target_known_to_be_silent_is_asked_by_one_call_at_a_time() -> None:
-    """The others learn at once that it is down, and when it may be better."""
+def silent_world() -> World:
+    """Return a world whose only target has been silent until its circuit opened."""
     world = World(model("m", target(A)))
     for _ in range(FAILURES_TO_OPEN):
-        plan = world.plan()
-        give_up(plan, silence())
-    plan = world.plan()
-    plan.candidate.enter(NOW)
+        give_up(world.plan(), silence())
+    return world
+
+
+def test_who_goes_to_a_silent_target_as_the_last_one_is_told_that_it_is_down() -> None:
+    """And when it may be better; what was given no time is no verdict about the target."""
+    world = silent_world()
+    plan = world.plan(now=NOW + 1)
+    number = plan.candidate.enter(NOW + 1)
+    assert plan.candidate.is_last_resort(number)
+    plan.candidate.failed(silence(), NOW + 1, number)
     with pytest.raises(Overloaded) as raised:
-        world.plan(now=NOW + 1)
+        plan.after(silence(), NOW + 1)
     assert raised.value.reason == "upstream_down"
     assert raised.value.retry_after_seconds == pytest.approx(COOLDOWN_SECONDS - 1, rel=0.11)
     plan.candidate.leave()
     assert name_of(world.plan(now=NOW + 2)) == "a/m"
+
+
+def test_one_call_has_all_its_time_to_show_whether_a_target_is_still_silent() -> None:
+    """The others meanwhile do not, and cannot condemn it by that; when it answers them, it is well."""
+    world, later = silent_world(), NOW + 2 * COOLDOWN_SECONDS
+    probe, other = world.plan(now=later), world.plan(now=later)
+    candidate = probe.candidate
+    first, second = candidate.enter(later), candidate.enter(later)
+    assert (candidate.is_last_resort(first), candidate.is_last_resort(second)) == (False, True)
+    candidate.failed(silence(), later, second)
+    assert candidate.circuit.state is CircuitState.HALF_OPEN
+    candidate.succeeded(later, candidate.enter(later))
+    assert world.plan(now=later).candidate.circuit.state is CircuitState.CLOSED
+    assert not candidate.is_last_resort(candidate.enter(later))
+    assert name_of(other) == "a/m"
 
 
 def test_a_target_that_fails_loudly_may_be_asked_by_many() -> None:

@@ -178,6 +178,27 @@ async def test_a_stale_connection_is_replaced(transport: Transport, how: str) ->
         assert await call(transport, server.port) == b"again"
 
 
+async def test_a_repetition_may_be_refused(transport: Transport) -> None:
+    """Whoever counts requests is asked before one is sent again, and told when."""
+    asked: list[float] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(b"x"))
+        await peer.request()
+
+    def never(now: float) -> bool:
+        asked.append(now)
+        return False
+
+    async with RawServer(script) as server:
+        assert await call(transport, server.port) == b"x"
+        with pytest.raises(UpstreamError) as raised:
+            await transport.send(outbound(server.port), never)
+        assert (raised.value.reason, len(asked)) == ("upstream_cut", 1)
+        assert (server.accepted, len(server.requests)) == (1, 2)
+
+
 async def test_a_request_is_repeated_once_only(transport: Transport) -> None:
     """When the new connection ends too, the upstream is at fault."""
 

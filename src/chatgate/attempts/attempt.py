@@ -14,6 +14,7 @@ from chatgate.admission.limits import NOTHING
 from chatgate.protocols import openai_chat, openai_errors
 from chatgate.providers import failures
 from chatgate.refusals import limit_reached
+from chatgate.routing.candidates import LAST_RESORT_SECONDS
 from chatgate.vocabulary.chat import Usage
 from chatgate.vocabulary.errors import GateError, Kind, Remedy, UpstreamError
 from chatgate.vocabulary.exchange import Verdict
@@ -277,11 +278,16 @@ class Trying:
         self, attempt: Attempt, decoded: Decoded, left_seconds: float | None, body: bytes | None = None
     ) -> Awaitable[Answer]:
         """Send the request; what is returned gives the answer once its head is there."""
-        target = attempt.candidate.target
+        candidate = attempt.candidate
+        target = candidate.target
         name = target.upstream.name
         if body is None:
             body = openai_chat.encode_request(decoded.asked.chat, target)
-        return self._senders[name].send(self._requests[name].chat(body, attempt.secret, left_seconds))
+        patience_seconds = None
+        if candidate.is_silent and candidate.is_last_resort(attempt.number):
+            patience_seconds = LAST_RESORT_SECONDS
+        request = self._requests[name].chat(body, attempt.secret, left_seconds, patience_seconds)
+        return self._senders[name].send(request, candidate.upstream.budget.try_take)
 
     async def _judge_head(self, attempt: Attempt, decoded: Decoded) -> None:
         """Raise what the head of an answer says, unless it says success."""

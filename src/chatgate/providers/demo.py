@@ -123,7 +123,7 @@ class Demo:
         """`sleep` makes the pauses of the slow models; it takes seconds."""
         self._sleep = sleep
 
-    async def send(self, request: OutboundRequest) -> Answer:
+    async def send(self, request: OutboundRequest, may_repeat: object = None) -> Answer:  # noqa: ARG002 - never has to
         """Answer a chat request, as a provider would: what it cannot read it refuses."""
         try:
             asked = msgspec.json.decode(request.body, type=_Asked)

@@ -35,15 +35,24 @@ class Requests:
         ).encode()
         self._models = f"GET {upstream.base_path}/models HTTP/1.1\r\n{common}Accept: application/json\r\n".encode()
 
-    def chat(self, body: bytes, secret: str, left_seconds: float | None = None) -> OutboundRequest:
+    def chat(
+        self, body: bytes, secret: str, left_seconds: float | None = None, patience_seconds: float | None = None
+    ) -> OutboundRequest:
         """Return the request for a chat; `secret` is the key to show, "" for none.
 
-        `left_seconds` is what is left of the call's time, None when all of it is.
+        `left_seconds` is what is left of the call's time, None when all of it is; `patience_seconds` how long it may
+        take to connect, and again to say the first word, None for as long as is configured.
         """
         head = b"%b%bContent-Length: %d\r\n\r\n" % (self._chat, _authorization(secret), len(body))
         timeouts = self._timeouts
         if left_seconds is not None:
             timeouts = structs.replace(timeouts, total_seconds=left_seconds)
+        if patience_seconds is not None:
+            timeouts = structs.replace(
+                timeouts,
+                connect_seconds=min(timeouts.connect_seconds, patience_seconds),
+                first_token_seconds=min(timeouts.first_token_seconds, patience_seconds),
+            )
         return OutboundRequest(self.upstream.origin, head, body, timeouts)
 
     def models(self, secret: str, timeouts: Timeouts) -> OutboundRequest:

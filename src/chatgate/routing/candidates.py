@@ -10,10 +10,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from chatgate.routing.circuit import CLOSED
 from chatgate.vocabulary.errors import Blame, Overloaded, Remedy
 
 SOON_SECONDS = 1.0
 """What a caller is told to wait when every target is busy."""
+
+LAST_RESORT_SECONDS = 0.4
+"""How long a call may take to connect to a target that is known to be silent, and again to get its first word, when
+there is no other one: its caller learns within a second that it is down."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +121,13 @@ class Candidate:
         self.in_flight -= 1
         self.upstream.in_flight -= 1
 
+    def is_last_resort(self, number: int) -> bool:
+        """Tell whether a call goes there only because nobody else is left: it is known to be silent.
+
+        The call that is to show whether it still is has all its time.
+        """
+        return self.is_silent and self.circuit.state is not CLOSED and not self.circuit.is_probe(number)
+
     def succeeded(self, now: float, number: int) -> None:
         """Note that it answers."""
         self.is_silent = False
@@ -124,6 +136,8 @@ class Candidate:
     def failed(self, error: GateError, now: float, number: int) -> None:
         """Note what a failure says about the target."""
         match error.blame:
+            case Blame.TARGET if error.remedy is Remedy.ANOTHER_TARGET and self.is_last_resort(number):
+                pass  # It was given no time, so that is no verdict about it.
             case Blame.TARGET:
                 self.is_silent = error.remedy is Remedy.ANOTHER_TARGET
                 self.circuit.failed(now, number)

@@ -123,6 +123,10 @@ class Circuit:
         """Tell whether a call may go there. Once a cool-down is over, the next one to begin is the probe."""
         return now >= self.retry_at
 
+    def is_probe(self, number: int) -> bool:
+        """Tell whether this is the call that is to show how the target is."""
+        return number == self._probe
+
     def begin(self, now: float) -> int:
         """Let a call go there, and return its number, to be given when its end is told.
 

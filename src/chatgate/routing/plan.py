@@ -16,7 +16,7 @@ from msgspec import Struct
 from chatgate.routing.affinity import may_follow
 from chatgate.routing.backoff import delay_seconds, honoured_wait
 from chatgate.routing.candidates import SOON_SECONDS
-from chatgate.vocabulary.errors import Blame, Overloaded, Remedy
+from chatgate.vocabulary.errors import Blame, Kind, Overloaded, Remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ class Plan(Struct, gc=False):
     ) -> Plan:
         """Choose the first candidate; `remembered` is where the conversation went before, None for a new one.
 
-        Raises `Overloaded` when no target has room, or all are known to be silent.
+        Raises `Overloaded` when no target has room.
         """
         candidate: Candidate | None = None
         if remembered is not None and may_follow(remembered, _first_tier(route, now)) and remembered.is_usable(now):
@@ -72,7 +72,7 @@ class Plan(Struct, gc=False):
         candidate = plan._fall_back(now, ())
         if candidate is None:
             plan._is_forced = True
-            candidate = _least_bad(route, now)
+            candidate = _least_bad(route)
         plan.candidate = candidate
         candidate.upstream.budget.note_call(now)
         return plan
@@ -100,7 +100,8 @@ class Plan(Struct, gc=False):
     def after(self, error: GateError, now: float) -> float:
         """Move on to the next candidate after a failure; return how many seconds to wait before it.
 
-        The candidate has been told of the failure. Raises the error when nothing is left to try.
+        The candidate has been told of the failure. Raises the error when nothing is left to try, or `Overloaded` when
+        it was known before that the last target is silent.
         """
         wait = 0.0
         candidate: Candidate | None = None
@@ -112,6 +113,9 @@ class Plan(Struct, gc=False):
                 candidate, wait = self.candidate, waited
             candidate = candidate or self._fall_back(now, self._all_tried())
         if candidate is None or now + wait >= self.give_up_at:
+            if self._is_forced and error.kind is Kind.UPSTREAM_TIMEOUT:
+                soon_seconds = max(self.candidate.circuit.retry_at - now, SOON_SECONDS)
+                raise Overloaded("upstream_down", retry_after_seconds=soon_seconds) from error
             raise error
         self._go(candidate, now)
         return wait
@@ -227,14 +231,10 @@ def _first_tier(route: Route, now: float) -> tuple[Candidate, ...]:
     return next((tier for tier in tiers if any(each.is_usable(now) for each in tier)), tiers[0])
 
 
-def _least_bad(route: Route, now: float) -> Candidate:
+def _least_bad(route: Route) -> Candidate:
     """Return the candidate to try although none is usable: the last one left is never given up."""
     with_room = [each for each in route.candidates if not each.upstream.is_full]
     if not with_room:
         raise Overloaded("upstream_busy", retry_after_seconds=SOON_SECONDS)
     accepted = [each for each in with_room if not each.credential.is_refused]
-    candidate = min(accepted or with_room, key=lambda each: each.circuit.retry_at)
-    if candidate.is_silent and candidate.in_flight:
-        # One call waits out the silence; the others need not.
-        raise Overloaded("upstream_down", retry_after_seconds=max(SOON_SECONDS, candidate.circuit.retry_at - now))
-    return candidate
+    return min(accepted or with_room, key=lambda each: each.circuit.retry_at)

@@ -59,12 +59,13 @@ class Transport:
         """Return how many answers are under way."""
         return len(self._deadlines)
 
-    async def send(self, request: OutboundRequest) -> HttpAnswer:
+    async def send(self, request: OutboundRequest, may_repeat: Callable[[float], bool] | None = None) -> HttpAnswer:
         """Send the request and return once the head of the answer is there.
 
         A server may close an idle connection at the very moment that it is used again. When a connection from the pool
         ends before any byte of an answer, the request is therefore sent once more, on a new connection. That the server
-        had read it and then died is possible but rare, and asking a model twice does no harm but its price.
+        had read it and then died is possible but rare, and asking a model twice does no harm but its price. It is one
+        more request all the same: `may_repeat` is asked first, and when it says no, the call fails with `upstream_cut`.
         """
         started_at = self._clock()
         connection = self._pool.take(request.origin, started_at)
@@ -74,8 +75,9 @@ class Transport:
                 while answer.stage is HEAD:
                     await connection.news
                 answer.check_head()
-            except StaleConnection:
-                pass
+            except StaleConnection as error:
+                if may_repeat is not None and not may_repeat(self._clock()):
+                    raise UpstreamError("upstream_cut") from error
             except asyncio.CancelledError:
                 answer.close()
                 raise

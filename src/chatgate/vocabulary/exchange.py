@@ -206,9 +206,11 @@ class Answer(Protocol):
 class Sender(Protocol):
     """What carries a request to an upstream: the transport, or a provider inside the process."""
 
-    async def send(self, request: OutboundRequest) -> Answer:
+    async def send(self, request: OutboundRequest, may_repeat: Callable[[float], bool] | None = None) -> Answer:
         """Send the request and return once the head of the answer is there.
 
+        A request that met a connection which was being closed is sent once more, if `may_repeat` says so when it is
+        asked at that moment, in monotonic seconds; None for always.
         Raises `UpstreamError` with reason `upstream_unreachable` (dial, proxy or TLS failed), kind `UPSTREAM_TIMEOUT`
         with reason `upstream_connect_timeout` (not connected in time), or one of `Answer`'s. When the task is
         cancelled, nothing stays open.
