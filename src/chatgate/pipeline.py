@@ -244,7 +244,17 @@ class Pipeline:
             call.settled.outcome, call.settled.status = _COMPLETED, _OK
             return self._write_down(call)
 
-        stream = call.stream = Stream(self._calling, admitted, dialect, plan, call.port, head_of, settle, self._clock)
+        stream = call.stream = Stream(
+            self._calling,
+            admitted,
+            dialect,
+            plan,
+            call.port,
+            head_of,
+            settle,
+            self._clock,
+            drains=self._leaving.drains,
+        )
         self._streams.add(stream)
         try:
             await stream.carry()
@@ -256,7 +266,7 @@ class Pipeline:
     def _read_on(self, call: _Call) -> bool:
         """Read a stream to its end whose caller has left, if that is wanted; False when it ends here and now."""
         stream = call.stream
-        if stream is None or stream.attempt is None:
+        if stream is None or not stream.can_drain:
             return call.is_settled
 
         def settle() -> None:

@@ -230,6 +230,31 @@ async def test_an_answer_that_breaks_while_it_is_read_on_is_no_trouble(
     assert len(upstream.calls) == 1
 
 
+async def test_what_has_not_begun_is_read_on_too(draining: Gateway, upstream: FakeUpstream) -> None:
+    """A model that thinks before it speaks is paid for its thoughts, though its caller has left meanwhile."""
+    tap = Tap(1)
+    upstream.on_model("m12", scripts.stream(EVENTS, tap=tap))
+    await leave(draining, STREAM, "m12", upstream)
+    await gauges_are_zero(draining, "calls_in_flight")
+    assert await draining.metric("chatgate_answers_drained") == 1
+    tap.let(len(EVENTS))
+    assert (await upstream.last_call()).ended == "answered"
+    (line,) = await draining.logged("call", model="m12")
+    assert (line["outcome"], line["output_tokens"]) == ("client_left", WORDS)
+    await gauges_are_zero(draining, *IN_FLIGHT, "answers_drained")
+
+
+async def test_a_failure_before_the_first_word_is_nobodys_trouble(draining: Gateway, upstream: FakeUpstream) -> None:
+    """The caller has left; it is settled once, and the process goes on."""
+    tap = Tap()
+    upstream.on_model("m13", scripts.beginning(EVENTS[:1], tap, scripts.raw(b"", then="close")))
+    await leave(draining, STREAM, "m13", upstream)
+    await gauges_are_zero(draining, "calls_in_flight")
+    tap.let()
+    assert len(await draining.logged("call", model="m13")) == 1
+    await gauges_are_zero(draining, *IN_FLIGHT, "answers_drained")
+
+
 async def test_a_caller_who_leaves_before_the_first_word_leaves_nothing_behind(
     draining: Gateway, upstream: FakeUpstream
 ) -> None:

@@ -9,6 +9,7 @@ While there is nothing to send, comments keep the connection open, for proxies c
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from chatgate.attempts.attempt import Attempt
@@ -41,9 +42,11 @@ class Stream:
 
     __slots__ = (
         "_admitted",
+        "_beginning",
         "_calling",
         "_clock",
         "_dialect",
+        "_drains",
         "_head_of",
         "_last",
         "_port",
@@ -59,7 +62,7 @@ class Stream:
         "relay",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that one stream needs of its call
         self,
         calling: Calling,
         admitted: Admitted,
@@ -69,11 +72,13 @@ class Stream:
         head_of: Callable[[Plan | None], bytes],
         settle: Callable[[], Awaitable[None] | None],
         clock: Callable[[], float],
+        *,
+        drains: bool = False,
     ) -> None:
         """`head_of` gives the header lines, with what they say about the target that answers once there is one.
 
         `settle` writes the call's end down; what it returns, if anything, has to be waited for before the caller may
-        see the end.
+        see the end. With `drains` the answer is begun so that it may outlive its caller.
         """
         self._calling = calling
         self._admitted = admitted
@@ -83,6 +88,8 @@ class Stream:
         self._settle = settle
         self._last = b""
         self._clock = clock
+        self._drains = drains
+        self._beginning: asyncio.Future[Attempt] | None = None
         self._sent = self._seen = 0
         self._quiet_since = clock()
         self._resumption: Resumption | None = None
@@ -94,34 +101,36 @@ class Stream:
 
     async def carry(self) -> None:
         """Carry the stream to its end. Raises the `GateError` by which it broke, if it did."""
-        attempt = self.attempt = await self._calling.stream(self._admitted, self._dialect, self.plan)
-        assert attempt.relay is not None  # noqa: S101 - narrows for the type checker; it is a stream's
-        self.relay = attempt.relay
-        self.first_token_at = self._clock()
+        beginning: Awaitable[Attempt] = self._calling.stream(self._admitted, self._dialect, self.plan)
+        if self._drains:
+            self._beginning = asyncio.ensure_future(beginning)
+            beginning = asyncio.shield(self._beginning)
+        attempt, relay = self._take_up(await beginning)
         self._start(self.plan)
         self._send(b"".join(attempt.held))
-        while not self.relay.done:
+        while not relay.done:
             try:
-                await self._forward(self.attempt, self.relay)
+                await self._forward(attempt, relay)
             except GateError as error:
-                if self.relay.finished:  # All is said; only the end mark is missing.
-                    self._send(self.relay.complete())
+                if relay.finished:  # All is said; only the end mark is missing.
+                    self._send(relay.complete())
                     break
-                self._calling.trying.failed(self.attempt, error, self._admitted)
-                await self._rescue(self.relay, error)
+                self._calling.trying.failed(attempt, error, self._admitted)
+                attempt = await self._rescue(relay, error)
         waiting = self._settle()
         if waiting is not None:
             await waiting
         self._port.send(self._last)
         self._port.finish()
-        self.attempt.answer.release()
-        self.attempt.close()
+        attempt.answer.release()
+        attempt.close()
 
     async def drain(self) -> None:
         """Read on for the sake of the count alone: the caller has left."""
         attempt, relay = self.attempt, self.relay
-        assert attempt is not None  # noqa: S101 - only streams that have begun are drained
-        assert relay is not None  # noqa: S101 - the same
+        if attempt is None or relay is None:
+            assert self._beginning is not None  # noqa: S101 - narrows for the type checker; `can_drain` has said so
+            attempt, relay = self._take_up(await self._beginning)
 
         def take(data: bytes) -> Verdict:
             relay.feed(data)
@@ -129,6 +138,12 @@ class Stream:
 
         await attempt.answer.forward(take)
         attempt.answer.release()
+
+    @property
+    def can_drain(self) -> bool:
+        """Tell whether there is something to read on: an answer, or one that may still begin."""
+        beginning = self._beginning
+        return self.attempt is not None or (beginning is not None and not (beginning.done() and beginning.exception()))
 
     @property
     def got_bytes(self) -> int:
@@ -151,6 +166,9 @@ class Stream:
 
     def close(self) -> None:
         """End what is still open. May be called again."""
+        beginning = self._beginning
+        if beginning is not None and not beginning.cancel() and not beginning.cancelled() and not beginning.exception():
+            beginning.result().close()
         if self.attempt is not None:
             self.attempt.close()
 
@@ -163,6 +181,13 @@ class Stream:
             self._quiet_since = now
             self._start(None)
             self._port.send(_COMMENT)
+
+    def _take_up(self, attempt: Attempt) -> tuple[Attempt, Relay]:
+        """Take note that an answer has said its first word."""
+        relay = attempt.relay
+        assert relay is not None  # noqa: S101 - narrows for the type checker; it is a stream's
+        self.attempt, self.relay, self.first_token_at = attempt, relay, self._clock()
+        return attempt, relay
 
     def _start(self, plan: Plan | None) -> None:
         if not self.is_started:
@@ -211,7 +236,7 @@ class Stream:
         assert self._resumption is not None  # noqa: S101 - narrows for the type checker; it is set before
         return self._take(self._resumption.feed(data))
 
-    async def _rescue(self, relay: Relay, error: GateError) -> None:
+    async def _rescue(self, relay: Relay, error: GateError) -> Attempt:
         """Let another target go on. Raises the error when none can."""
         relay.forget_tail()
         if not self._calling.rescues or error.remedy is Remedy.PASS_ON or not relay.transcript.is_resumable:
@@ -224,14 +249,12 @@ class Stream:
                 raise error from None
             await self._calling.wait(wait_seconds)
             try:
-                await self._resume(relay, self.plan.candidate)
+                return await self._resume(relay, self.plan.candidate)
             except GateError as another:
                 failure = another
                 relay.forget_tail()
-            else:
-                return
 
-    async def _resume(self, relay: Relay, candidate: Candidate) -> None:
+    async def _resume(self, relay: Relay, candidate: Candidate) -> Attempt:
         """Have a target say again what the caller has got; returns once it has. Raises `GateError`."""
         attempt, resumption = await self._reopen(relay, candidate)
         trying = self._calling.trying
@@ -257,6 +280,7 @@ class Stream:
         candidate.succeeded(self._clock(), attempt.number)
         self.attempt = attempt
         self._resumption = resumption
+        return attempt
 
     async def _reopen(self, relay: Relay, candidate: Candidate) -> tuple[Attempt, Resumption]:
         """Begin the call anew at a target: where it can continue an answer, from there, else from the beginning."""
