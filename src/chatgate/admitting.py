@@ -11,25 +11,29 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from chatgate.accounting.book import exhausted, price_unknown
+from chatgate.accounting.holds import Refusal
 from chatgate.admission import gateway_keys
 from chatgate.admission.keys import check_key, key_of_head
-from chatgate.admission.limits import NOTHING, Bound, Facts, ratelimit_headers, rules_of_key
+from chatgate.admission.limits import NOTHING, Bound, Facts, Standing, ratelimit_headers, rules_of_key
 from chatgate.attempts.attempt import lacks_key
 from chatgate.attempts.stages import Admitted
+from chatgate.counters.port import Taken
 from chatgate.refusals import Refusals, limit_reached
-from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
+from chatgate.vocabulary.errors import CallerError, Kind, Overloaded
 from chatgate.vocabulary.exchange import Decoded, Identified, Operation, Outcome, Surface
 from chatgate.vocabulary.identity import Caller, KeyKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from chatgate.accounting.book import Book, Quote
     from chatgate.accounting.holds import Budget
     from chatgate.admission.addresses import Address, Addresses
     from chatgate.admission.keyring import Keyring
     from chatgate.admission.keys import Door
-    from chatgate.admission.limits import Limits, Rule, Standing, Ticket
+    from chatgate.admission.limits import Rule
+    from chatgate.counters.port import Counters
     from chatgate.routing.table import Route, Routing
     from chatgate.vocabulary.exchange import Endpoint, Envelope
     from chatgate.vocabulary.keys import KeyRecord
@@ -49,7 +53,7 @@ class Admitting:
         addresses: Addresses,
         door: Door,
         keyring: Keyring,
-        limits: Limits,
+        counters: Counters,
         routing: Routing,
         book: Book,
         refusals: Refusals,
@@ -63,7 +67,7 @@ class Admitting:
         self._addresses = addresses
         self._door = door
         self._keyring = keyring
-        self._limits = limits
+        self._counters = counters
         self._routing = routing
         self._book = book
         self._refusals = refusals
@@ -125,10 +129,11 @@ class Admitting:
             caller = self._recognise(caller)
         return structs.replace(identified, caller=caller, language=self._language_of(identified.envelope, caller))
 
-    def admit(self, decoded: Decoded, body_bytes: int) -> Admitted:
+    def admit(self, decoded: Decoded, body_bytes: int) -> Admitted | Awaitable[Admitted]:
         """Ask every guard that needs the body; a refusal takes nothing from any limit or budget.
 
-        Raises `CallerError`, and `Overloaded` when it cannot be told now.
+        What is returned has to be awaited where the limits are counted elsewhere. Raises `CallerError`, and
+        `Overloaded` when it cannot be told now.
         """
         caller, chat, identified = decoded.caller, decoded.asked.chat, decoded.identified
         record = caller.record
@@ -141,71 +146,96 @@ class Admitting:
         if record is not None:
             self._keyring.judge(record, caller.address, chat.asked_model)
             key_id, owner, rules = record.id, record.owner, self._rules_of(record)
-        quote: Quote | None = None
         bound = NOTHING
         budgets = self._book.budgets_of(record, owner)
         if (rules or budgets) and not self._is_alone:
             # Each of several processes would count for itself, and together they would let through a multiple.
             raise Overloaded("limits_need_one_worker")
-        if budgets or self._limits.needs_bound(rules):
+        if budgets or self._counters.needs_bound(rules):
             quote = self._quote(route, decoded, body_bytes)
             bound = Bound(quote.input_tokens, quote.output_tokens, quote.nano_usd)
+            if budgets and bound.nano_usd is None:
+                raise price_unknown(chat.asked_model)
         facts = Facts(caller.counted_as, key_id, route.name)
-        standing = self._take(facts, bound, rules)
-        envelope, endpoint = identified.envelope, identified.endpoint
-        try:
-            entry = self._book.open(
-                envelope.request_id,
-                record,
-                owner,
-                caller.address,
-                chat.asked_model,
-                endpoint.operation,
-                endpoint.surface,
-                chat.stream,
-                quote,
-            )
-        except GateError:
-            if standing.ticket is not None:
-                self._limits.release(standing.ticket)
-            raise
+        taken = self._counters.take(facts, bound, rules, identified.envelope.request_id, budgets)
+        if isinstance(taken, Taken):
+            return self._admitted(decoded, route, facts, bound, taken, body_bytes)
+        return self._when_taken(decoded, route, facts, bound, taken, body_bytes)
+
+    async def _when_taken(
+        self, decoded: Decoded, route: Route, facts: Facts, bound: Bound, taking: Awaitable[Taken], body_bytes: int
+    ) -> Admitted:
+        return self._admitted(decoded, route, facts, bound, await taking, body_bytes)
+
+    def _admitted(
+        self, decoded: Decoded, route: Route, facts: Facts, bound: Bound, taken: Taken, body_bytes: int
+    ) -> Admitted:
+        """Open the book for a call that was taken. Raises `CallerError` when it was not."""
+        hold = taken.hold
+        headers = _told(taken.standing)
+        if isinstance(hold, Refusal):
+            refusal = exhausted(hold, bound.nano_usd or 0)
+            refusal.standing = headers
+            raise refusal
+        caller, chat, identified = decoded.caller, decoded.asked.chat, decoded.identified
+        envelope, endpoint, record = identified.envelope, identified.endpoint, caller.record
+        entry = self._book.open(
+            envelope.request_id,
+            record,
+            "" if record is None else record.owner,
+            caller.address,
+            chat.asked_model,
+            endpoint.operation,
+            endpoint.surface,
+            chat.stream,
+            hold,
+        )
         for budget in entry.warnings:
             self._warn(budget)
-        return Admitted(decoded, route, entry, standing.ticket, facts, bound, ratelimit_headers(standing), body_bytes)
+        return Admitted(decoded, route, entry, taken.receipt, facts, bound, headers, body_bytes)
 
     def release(self, admitted: Admitted) -> None:
         """Give back everything that a call has taken which was not made after all."""
         admitted.entry.settle(Outcome.REFUSED, 0)
-        if admitted.ticket is not None:
-            self._limits.release(admitted.ticket)
+        if admitted.receipt is not None:
+            self._counters.release(admitted.receipt)
 
-    def settle(self, ticket: Ticket, actual: Bound) -> None:
+    def settle(self, receipt: object, used: Bound) -> None:
         """Correct what a call has taken of the limits to what it used."""
-        self._limits.settle(ticket, actual)
+        self._counters.settle(receipt, used)
 
-    def take(self, caller: Caller) -> None:
+    async def take(self, caller: Caller) -> None:
         """Take a call that asks no model from every limit, or raise `CallerError` when one stands in the way."""
         record = caller.record
         rules = _NO_RULES if record is None else self._rules_of(record)
-        standing = self._take(Facts(caller.counted_as, record.id if record else None), NOTHING, rules)
-        if standing.ticket is not None:
-            self._limits.settle(standing.ticket, NOTHING)
+        taken = self._counters.take(Facts(caller.counted_as, record.id if record else None), NOTHING, rules)
+        if not isinstance(taken, Taken):
+            taken = await taken
+        _told(taken.standing)
+        if taken.receipt is not None:
+            self._counters.settle(taken.receipt, NOTHING)
 
-    def standing_of(self, caller: Caller | None, counted_as: int) -> bytes:
-        """Return the header lines that tell where a caller stands with the limits."""
+    @property
+    def tells_at_once(self) -> bool:
+        """Tell whether `standing_of` needs no awaiting."""
+        return self._counters.answer_at_once
+
+    def standing_of(self, caller: Caller | None, counted_as: int) -> bytes | Awaitable[bytes]:
+        """Return the header lines that tell where a caller stands with the limits, nothing when that cannot be told.
+
+        What is returned has to be awaited where the limits are counted elsewhere.
+        """
         record = caller.record if caller is not None else None
         rules = _NO_RULES if record is None else self._rules_of(record)
-        return ratelimit_headers(self._limits.standing(Facts(counted_as, record.id if record else None), rules))
+        try:
+            standing = self._counters.standing(Facts(counted_as, record.id if record else None), rules)
+        except Overloaded:
+            return b""
+        return ratelimit_headers(standing) if isinstance(standing, Standing) else _when_told(standing)
 
     def may_ask(self, caller: Caller, model: str) -> bool:
         """Tell whether a caller may ask for a model; for lists of models."""
         return caller.record is None or self._keyring.may_ask(caller.record, model)
-
-    def _take(self, facts: Facts, bound: Bound, rules: tuple[Rule, ...]) -> Standing:
-        standing = self._limits.admit(facts, bound, rules)
-        if not standing.admitted:
-            raise limit_reached(standing)
-        return standing
 
     def _recognise(self, caller: Caller) -> Caller:
         """Put what is remembered of a key beside it. Raises `CallerError` for what is no key, or opens nothing."""
@@ -242,3 +272,20 @@ class Admitting:
         routes = (route, *route.fallbacks)
         targets = [candidate.target for each in routes for candidate in each.candidates]
         return self._book.quote(chat.asked_model, targets, body_bytes, chat.max_tokens, choices=chat.choices)
+
+
+def _told(standing: Standing) -> bytes:
+    """Return where a caller stands as header lines. Raises `CallerError` when a limit was reached."""
+    headers = ratelimit_headers(standing)
+    if not standing.admitted:
+        refusal = limit_reached(standing)
+        refusal.standing = headers
+        raise refusal
+    return headers
+
+
+async def _when_told(standing: Awaitable[Standing]) -> bytes:
+    try:
+        return ratelimit_headers(await standing)
+    except Overloaded:
+        return b""

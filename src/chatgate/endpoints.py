@@ -215,13 +215,15 @@ class Gateway:
             if endpoint.operation in _OPEN_TO_ALL:
                 return self._with_ids(self._answer_anyone(endpoint.operation), envelope)
             identified = self._admitting.identify(envelope, endpoint, address)
-            if endpoint.operation in _SERVED:
+            if endpoint.operation in _SERVED or not self._admitting.tells_at_once:
                 return identified
-            reply = self._with_ids(self._answer_at_once(identified), envelope, identified.caller)
+            standing = self._standing_at_once(identified.caller, address.counted_as)
+            reply = self._with_ids(self._answer_at_once(identified), envelope, standing)
         except GateError as refused:
             error = refused
             endpoint = endpoint or Endpoint(Operation.UNKNOWN, self._table.surface_of(envelope.path))
-            reply = self._refusal(endpoint.surface, error, envelope, address.counted_as)
+            standing = self._standing_at_once(None, address.counted_as)
+            reply = self._refusal(endpoint.surface, error, envelope, standing)
         self._note(envelope, endpoint, address.text, reply.status, error)
         return reply
 
@@ -244,14 +246,20 @@ class Gateway:
         try:
             identified = await self._admitting.know(identified)
             caller = identified.caller
-            reply = self._with_ids(await self._told(identified), envelope, caller)
+            reply = await self._told(identified)
         except GateError as refused:
             error = refused
         except Exception:  # noqa: BLE001 - the boundary: a fault of ours ends one call, and is logged
             _LOG.exception("A call failed by a fault of ours: %s", envelope.request_id)
             error = InternalError()
+        standing = error.standing if error is not None else None
+        if standing is None:
+            told = self._admitting.standing_of(caller, caller.counted_as)
+            standing = told if isinstance(told, bytes) else await told
         if error is not None:
-            reply = self._refusal(endpoint.surface, error, envelope, caller.counted_as, identified)
+            reply = self._refusal(endpoint.surface, error, envelope, standing, identified.language)
+        else:
+            reply = self._with_ids(reply, envelope, standing)
         port.reply(reply)
         self._note(envelope, endpoint, caller.address, reply.status, error)
 
@@ -280,8 +288,10 @@ class Gateway:
                 return Reply(_OK, JSON_TYPE, await self._balances.subscription(record))
             case Operation.USAGE:
                 return Reply(_OK, JSON_TYPE, await self._balances.usage(record, identified.envelope.query))
-            case _:
+            case Operation.MODELS | Operation.MODEL:
                 return await self._list_models(identified)
+            case _:
+                return self._answer_at_once(identified)
 
     async def _list_models(self, identified: Identified) -> Reply:
         caller, wanted = identified.caller, identified.endpoint.parameter
@@ -294,23 +304,22 @@ class Gateway:
         allowed = tuple(entry for entry in entries if self._admitting.may_ask(caller, entry["id"]))
         return Reply(_OK, JSON_TYPE, openai_models.encode_list(allowed))
 
-    def _with_ids(self, reply: Reply, envelope: Envelope, caller: Caller | None = None) -> Reply:
-        standing = b"" if caller is None else self._admitting.standing_of(caller, caller.counted_as)
+    def _standing_at_once(self, caller: Caller | None, counted_as: int) -> bytes:
+        """Return where a caller stands, nothing where that has to be asked: no answer to a head waits for it."""
+        if not self._admitting.tells_at_once:
+            return b""
+        standing = self._admitting.standing_of(caller, counted_as)
+        return standing if isinstance(standing, bytes) else b""
+
+    def _with_ids(self, reply: Reply, envelope: Envelope, standing: bytes = b"") -> Reply:
         return Reply(reply.status, self._refusals.ids_of(envelope) + standing + reply.headers, reply.body)
 
     def _refusal(
-        self,
-        surface: Surface,
-        error: GateError,
-        envelope: Envelope,
-        counted_as: int | None = None,
-        identified: Identified | None = None,
+        self, surface: Surface, error: GateError, envelope: Envelope, more: bytes = b"", language: str = ""
     ) -> Reply:
-        caller = None if identified is None else identified.caller
-        more = b"" if counted_as is None else self._admitting.standing_of(caller, counted_as)
-        language = self._refusals.language_of(envelope.headers) if identified is None else identified.language
         if error.kind is Kind.METHOD_NOT_ALLOWED:
             more += b"allow: %b\r\n" % str(error.parameters["allowed"]).encode()
+        language = language or self._refusals.language_of(envelope.headers)
         return self._refusals.reply(surface, error, language, envelope, more)
 
     def _note(self, envelope: Envelope, endpoint: Endpoint, address: str, status: int, error: GateError | None) -> None:

@@ -16,7 +16,7 @@ from chatgate.vocabulary.identity import KeyKind
 from chatgate.vocabulary.upstreams import Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from chatgate.protocols.openai_models import Entry
     from chatgate.providers.requests import Requests
@@ -59,16 +59,16 @@ class Listing:
         self._clock = clock
         self._remembered: dict[str, tuple[float, tuple[Entry, ...] | None]] = {}
 
-    async def all(self, key: Key, take: Callable[[], object]) -> tuple[Entry, ...]:
+    async def all(self, key: Key, take: Callable[[], Awaitable[None]]) -> tuple[Entry, ...]:
         """Return every model, as this caller may see them.
 
-        `take` is called before the provider is asked with the caller's own key; it may raise to refuse that. Raises
+        `take` is awaited before the provider is asked with the caller's own key; it may raise to refuse that. Raises
         `CallerError` when the provider does not accept the key.
         """
         offered = await self._offered(key, take)
         return (*(self._assumed if offered is None else offered), *self._own)
 
-    async def one(self, name: str, key: Key, take: Callable[[], object]) -> Entry:
+    async def one(self, name: str, key: Key, take: Callable[[], Awaitable[None]]) -> Entry:
         """Return a model; see `all`. Raises `CallerError` when there is none of that name."""
         known = {each["id"]: each for each in self._own}
         if name in known:
@@ -81,7 +81,7 @@ class Listing:
             return openai_models.entry(name, self._default.requests.upstream.name)
         raise CallerError(Kind.MODEL_NOT_FOUND, "unknown_model", param="model", parameters={"model": name[:100]})
 
-    async def _offered(self, key: Key, take: Callable[[], object]) -> tuple[Entry, ...] | None:
+    async def _offered(self, key: Key, take: Callable[[], Awaitable[None]]) -> tuple[Entry, ...] | None:
         """Return what the default upstream lists, None when that cannot be known."""
         if self._default is None:
             return ()
@@ -94,7 +94,7 @@ class Listing:
         if self._clock() < until:
             return offered
         if own_key:
-            take()
+            await take()
         offered = await self._ask(self._default, secret, own_key=own_key)
         self._remembered.pop(secret, None)
         while len(self._remembered) >= MAX_REMEMBERED:

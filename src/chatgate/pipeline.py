@@ -25,6 +25,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from chatgate.admission.limits import NOTHING, Bound
+from chatgate.attempts.stages import Admitted
 from chatgate.attempts.stream import Stream
 from chatgate.protocols import sse
 from chatgate.refusals import JSON_TYPE, Refusals
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from chatgate.attempts.attempt import Attempt
     from chatgate.attempts.calling import Calling
     from chatgate.attempts.leaving import Leaving
-    from chatgate.attempts.stages import Admitted
     from chatgate.protocols.openai_stream import Relay
     from chatgate.routing.plan import Plan
     from chatgate.vocabulary.chat import Asked, Usage
@@ -157,7 +157,8 @@ class Pipeline:
             settled.stream = chat.stream
             if decoded.caller.record is not None:
                 settled.key = decoded.caller.record.id
-            admitted = call.admitted = self._admitting.admit(decoded, len(body))
+            asked = self._admitting.admit(decoded, len(body))
+            admitted = call.admitted = asked if isinstance(asked, Admitted) else await asked
             plan = call.plan = self._plan(admitted)
             settled.outcome = _UPSTREAM_FAILED
             if chat.stream:
@@ -167,18 +168,18 @@ class Pipeline:
         except asyncio.CancelledError as cancelled:
             if cancelled.args[:1] == (DRAINING,):
                 settled.outcome = _REFUSED  # By us: it is not the provider's doing.
-                self._fail(call, Overloaded(DRAINING))
+                await self._fail(call, Overloaded(DRAINING))
             else:
                 settled.outcome, settled.status = Outcome.CLIENT_LEFT, _CLIENT_CLOSED_REQUEST
                 if self._read_on(call):
                     return
                 raise
         except GateError as error:
-            self._fail(call, error)
+            await self._fail(call, error)
         except Exception:  # noqa: BLE001 - the boundary: a fault of ours ends one call, and is logged
             _LOG.exception("A call failed by a fault of ours: %s", identified.envelope.request_id)
             settled.outcome = _REFUSED
-            self._fail(call, InternalError())
+            await self._fail(call, InternalError())
         finally:
             if not call.is_settled:
                 self._settle(call)
@@ -286,7 +287,7 @@ class Pipeline:
         model = plan.candidate.target.sent_model or admitted.decoded.asked.chat.asked_model
         return b"%b%bx-chatgate-attempts: %d\r\n" % (headers, _model_line(model), len(admitted.entry.sent))
 
-    def _fail(self, call: _Call, error: GateError) -> None:
+    async def _fail(self, call: _Call, error: GateError) -> None:
         """Tell the caller: by an answer of its own, or, once a stream has begun, by the event that ends it."""
         identified, stream, port = call.identified, call.stream, call.port
         envelope, surface = identified.envelope, identified.endpoint.surface
@@ -296,7 +297,10 @@ class Pipeline:
             port.send(sse.event(self._refusals.body(surface, error, identified.language, envelope.request_id)))
             port.finish()
             return
-        more = self._admitting.standing_of(identified.caller, identified.caller.counted_as)
+        more = error.standing
+        if more is None:
+            standing = self._admitting.standing_of(identified.caller, identified.caller.counted_as)
+            more = standing if isinstance(standing, bytes) else await standing
         plan, admitted = call.plan, call.admitted
         if plan is not None and admitted is not None:
             sent = len(admitted.entry.sent)
@@ -336,13 +340,13 @@ class Pipeline:
             settled.input_tokens, settled.output_tokens = usage.input_tokens, usage.output_tokens
         if charged:
             settled.cost_usd = format_usd(charged)
-        tickets = [each.ticket for each in (admitted, attempt) if each is not None and each.ticket is not None]
-        if tickets:
+        receipts = [each.receipt for each in (admitted, attempt) if each is not None and each.receipt is not None]
+        if receipts:
             tokens, used = entry.tokens, NOTHING
             if settled.outcome in _PRODUCTIVE:
                 used = admitted.bound if tokens is None else Bound(tokens.input_tokens, tokens.output_tokens, charged)
-            for ticket in tickets:
-                self._admitting.settle(ticket, used)
+            for receipt in receipts:
+                self._admitting.settle(receipt, used)
         return entry.synced() if self._is_durable else None
 
     def _settle(self, call: _Call) -> None:

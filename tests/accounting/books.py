@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import cast
 
 from accounting.journals import Clock
-from chatgate.accounting.book import Book
+from chatgate.accounting.book import Book, exhausted, price_unknown
 from chatgate.accounting.entries import Entry
 from chatgate.accounting.folding import Read
-from chatgate.accounting.holds import Budget, Holds
+from chatgate.accounting.holds import Budget, Hold, Holds, Refusal
 from chatgate.accounting.prices import PriceList
 from chatgate.accounting.rates import Tariff
 from chatgate.accounting.segments import Position
@@ -163,12 +163,23 @@ def migrated(data: Path) -> None:
 
 
 def begin(book: Book, call_id: str, record: KeyRecord | None = None, model: str = "cheap") -> Entry:
-    """Open a call with a body of 1000 bytes that may be answered with 200 tokens."""
+    """Open a call with a body of 1000 bytes that may be answered with 200 tokens, as the guards do."""
     owner = "" if record is None else record.owner
-    quote = book.quote(model, [TARGET], 1000, 200) if book.budgets_of(record, owner) else None
+    budgets = book.budgets_of(record, owner)
+    hold = _reserved(book, call_id, budgets, model) if budgets else None
     return book.open(
-        call_id, record, owner, "192.0.2.1", model, Operation.CHAT, Surface.OPENAI, stream=False, quote=quote
+        call_id, record, owner, "192.0.2.1", model, Operation.CHAT, Surface.OPENAI, stream=False, hold=hold
     )
+
+
+def _reserved(book: Book, call_id: str, budgets: tuple[Budget, ...], model: str) -> Hold:
+    cost = book.quote(model, [TARGET], 1000, 200).nano_usd
+    if cost is None:
+        raise price_unknown(model)
+    hold = book.reserve(call_id, budgets, cost)
+    if isinstance(hold, Refusal):
+        raise exhausted(hold, cost)
+    return hold
 
 
 def serve(book: Book, call_id: str, record: KeyRecord | None = None, model: str = "cheap") -> int:

@@ -402,10 +402,10 @@ async def test_an_unknown_price_is_refused_where_a_budget_stands(place: Office, 
     assert len(place.holds) == 0
 
 
-async def test_a_budget_without_a_quote_is_a_mistake_of_ours(book: Book) -> None:
+async def test_a_budget_without_a_price_is_a_mistake_of_ours(book: Book) -> None:
     """No call gets past it by that."""
-    with pytest.raises(ValueError, match="quote"):
-        book.open("c1", key(KeyBudget(1, "day")), "", "", "cheap", Operation.CHAT, Surface.OPENAI, stream=False)
+    with pytest.raises(ValueError, match="price"):
+        book.reserve("c1", book.budgets_of(key(KeyBudget(1, "day")), ""), None)
 
 
 async def test_until_it_is_known_what_was_spent_budgets_stay_closed(place: Office) -> None:

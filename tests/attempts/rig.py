@@ -15,7 +15,7 @@ from typing import Any
 
 from chatgate.accounting.catalogue import Catalogue
 from chatgate.accounting.entries import Entry, Means
-from chatgate.accounting.holds import Holds
+from chatgate.accounting.holds import Budget, Holds, Refusal
 from chatgate.accounting.journal import Journal
 from chatgate.accounting.prices import PriceList
 from chatgate.admission.limits import NOTHING, Facts, Limits
@@ -23,6 +23,7 @@ from chatgate.attempts.attempt import Trying
 from chatgate.attempts.calling import Calling
 from chatgate.attempts.stages import Admitted
 from chatgate.attempts.stream import Stream
+from chatgate.counters.local import LocalCounters
 from chatgate.protocols.openai_dialect import OpenAIDialect
 from chatgate.providers.requests import Requests
 from chatgate.routing.affinity import Conversations
@@ -117,7 +118,7 @@ class Rig:
         self.trying = Trying(
             requests={upstream.name: Requests(upstream, timeouts or Timeouts()) for upstream in upstreams},
             senders={upstream.name: self.transport for upstream in upstreams},
-            limits=Limits([], lambda: int(self.clock() * 1e9)),
+            counters=LocalCounters(Limits([], lambda: int(self.clock() * 1e9)), _no_money),
             redaction=Redaction(keys),
             clock=self.clock,
             wall_clock=lambda: 1_800_000_000.0,
@@ -179,6 +180,11 @@ class Rig:
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.clock.now += seconds
+
+
+def _no_money(call_id: str, budgets: tuple[Budget, ...], nano_usd: int | None) -> Refusal:
+    """Set nothing aside: nobody has a budget here."""
+    raise AssertionError(call_id, budgets, nano_usd)
 
 
 def head_of(plan: Plan | None) -> bytes:

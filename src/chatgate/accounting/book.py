@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from chatgate.accounting.entries import RETRY_AFTER_SECONDS, Entry, Means
 from chatgate.accounting.folding import Folding, Store
-from chatgate.accounting.holds import Budget, Holds, Refusal
+from chatgate.accounting.holds import Budget, Hold, Holds, Refusal
 from chatgate.accounting.journal import Journal
 from chatgate.accounting.periods import Per
 from chatgate.accounting.prices import PriceList
@@ -121,10 +121,7 @@ class Book:
         self._means.found.clear()
 
     def budgets_of(self, key: KeyRecord | None, owner: str) -> tuple[Budget, ...]:
-        """Return the budgets that a call counts against: the key's, its owner's, the global ones.
-
-        When there are none, `open` needs no quote.
-        """
+        """Return the budgets that a call counts against: the key's, its owner's, the global ones."""
         if key is None:
             return self._owners.get(owner, ()) + self._general if owner else self._general
         known = self._of_keys.get(key.id)
@@ -175,6 +172,18 @@ class Book:
                 cost = max(cost, tariff.most(sent, most, audio=audio))
         return Quote(sent, got, cost if is_known and targets else None)
 
+    def reserve(self, call_id: str, budgets: tuple[Budget, ...], nano_usd: int | None) -> Hold | Refusal:
+        """Set the most that a call can cost aside in every budget that it counts against, or in none.
+
+        Raises `Overloaded` (`accounting_unavailable`) while it is not known yet what budgets have spent, and ValueError
+        when nobody knows the cost: such a call is to be refused as `price_unknown` says.
+        """
+        if nano_usd is None:
+            raise ValueError("a call that counts against a budget needs a price")
+        if not self._folding.is_loaded:
+            raise Overloaded("accounting_unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
+        return self._means.holds.reserve(call_id, budgets, nano_usd, self._means.wall_clock())
+
     def open(  # noqa: PLR0913, PLR0917 - all that is known of a call when it is admitted
         self,
         call_id: str,
@@ -185,33 +194,14 @@ class Book:
         operation: str,
         surface: str,
         stream: bool,  # noqa: FBT001 - in the order of the record
-        quote: Quote | None = None,
+        hold: Hold | None = None,
     ) -> Entry:
-        """Begin a call: set its upper bound aside in every budget that it counts against, or in none.
-
-        To be settled on every way out. `owner` is "" for nobody. Raises `CallerError`: `budget_exhausted`, or
-        `price_unknown` when a call counts against a budget and nobody knows its price; and `Overloaded`
-        (`accounting_unavailable`) while it is not known yet what budgets have spent.
-        """
+        """Begin a call, to be settled on every way out. `owner` is "" for nobody, `hold` what is set aside for it."""
         key_id = "" if key is None else key.id
         entry = Entry(self._means, call_id, key_id, owner, address, asked_model, operation, surface, stream)
-        budgets = self.budgets_of(key, owner)
-        if budgets:
-            self._reserve(entry, budgets, quote)
+        if hold is not None:
+            entry.reserved_nano_usd, entry.accounts, entry.warnings = hold.amount_nano_usd, hold.accounts, hold.warnings
         return entry
-
-    def _reserve(self, entry: Entry, budgets: tuple[Budget, ...], quote: Quote | None) -> None:
-        if quote is None:
-            raise ValueError("a call that counts against a budget needs a quote")
-        if quote.nano_usd is None:
-            parameters = {"model": entry.asked_model}
-            raise CallerError(Kind.PERMISSION_DENIED, "price_unknown", param="model", parameters=parameters)
-        if not self._folding.is_loaded:
-            raise Overloaded("accounting_unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
-        hold = self._means.holds.reserve(entry.call_id, budgets, quote.nano_usd, self._means.wall_clock())
-        if isinstance(hold, Refusal):
-            raise _exhausted(hold, quote.nano_usd)
-        entry.reserved_nano_usd, entry.accounts, entry.warnings = hold.amount_nano_usd, hold.accounts, hold.warnings
 
     async def run(self) -> None:
         """Take what is written to the database, and look after the disk, until cancelled.
@@ -273,7 +263,12 @@ class Book:
         )
 
 
-def _exhausted(refusal: Refusal, cost_nano_usd: int) -> CallerError:
+def price_unknown(model: str) -> CallerError:
+    """Return the refusal of a call that counts against a budget when nobody knows what it costs."""
+    return CallerError(Kind.PERMISSION_DENIED, "price_unknown", param="model", parameters={"model": model})
+
+
+def exhausted(refusal: Refusal, cost_nano_usd: int) -> CallerError:
     """Return the refusal of a call that may cost so much.
 
     It names no wait, for which a client library would do its own retries. How much everyone together may spend is the

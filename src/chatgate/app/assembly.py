@@ -26,6 +26,7 @@ from chatgate.attempts.calling import Calling
 from chatgate.attempts.leaving import Leaving
 from chatgate.attempts.stream import Stream
 from chatgate.balances import Balances
+from chatgate.counters.local import LocalCounters
 from chatgate.endpoints import Gateway, Site, Table
 from chatgate.i18n import LANGUAGES, Catalogues, language_of_locale
 from chatgate.listing import Listing, Upstreams
@@ -112,11 +113,12 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     senders: dict[str, Sender] = {upstream.name: parts.transport for upstream in upstreams}
     senders[demo.UPSTREAM.name] = Demo()
     book = parts.keeping.book
+    counters = LocalCounters(limits, book.reserve)
     admitting = Admitting(
         addresses=Addresses(settings.access.allow, settings.server.trusted_proxies),
         door=Door(anonymous=settings.access.anonymous),
         keyring=parts.keeping.keyring,
-        limits=limits,
+        counters=counters,
         routing=routing,
         book=book,
         refusals=refusals,
@@ -139,7 +141,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
             Trying(
                 requests=requests,
                 senders=senders,
-                limits=limits,
+                counters=counters,
                 redaction=redaction,
                 clock=time.monotonic,
                 wall_clock=time.time,

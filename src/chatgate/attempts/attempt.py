@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from msgspec import Struct, structs
 
 from chatgate.admission.limits import NOTHING
+from chatgate.counters.port import Taken
 from chatgate.protocols import openai_chat, openai_errors
 from chatgate.providers import failures
 from chatgate.refusals import limit_reached
@@ -23,8 +24,8 @@ from chatgate.vocabulary.identity import KeyKind
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from chatgate.admission.limits import Limits, Ticket
     from chatgate.attempts.stages import Admitted
+    from chatgate.counters.port import Counters
     from chatgate.protocols.openai_stream import Relay
     from chatgate.providers.requests import Requests
     from chatgate.routing.candidates import Candidate
@@ -69,8 +70,8 @@ class Attempt(Struct, gc=False):
     """One try, under way at its candidate.
 
     `serial` counts the tries of the call from 1. `secret` is the key that is shown there, "" for none, `number` the
-    try's number there. `ticket` is what it has taken of limits by upstream. `answer` is there once its head is. A whole
-    answer ends up in `body`, and without a `usage` `got_bytes` of text were in it. A stream's `relay` turns it
+    try's number there. `receipt` is what it has taken of limits by upstream. `answer` is there once its head is. A
+    whole answer ends up in `body`, and without a `usage` `got_bytes` of text were in it. A stream's `relay` turns it
     into the caller's, who gets `held` of it so far.
     """
 
@@ -78,7 +79,7 @@ class Attempt(Struct, gc=False):
     candidate: Candidate
     secret: str
     number: int
-    ticket: Ticket | None = None
+    receipt: object = None
     answer: Answer = _NO_ANSWER
     body: bytes = b""
     usage: Usage | None = None
@@ -103,7 +104,7 @@ class Trying:
         *,
         requests: Mapping[str, Requests],
         senders: Mapping[str, Sender],
-        limits: Limits,
+        counters: Counters,
         redaction: Redaction,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -115,7 +116,8 @@ class Trying:
         """
         self._requests = requests
         self._senders = senders
-        self._limits = limits
+        self._counters = counters
+        self._limits_attempts = counters.limit_attempts
         self._redaction = redaction
         self._clock = clock
         self._wall_clock = wall_clock
@@ -129,7 +131,8 @@ class Trying:
         `serial` counts the tries of the call from 1. `left_seconds` is what is left of the call's time, None when it
         has just begun.
         """
-        attempt, decoded = self._begin(admitted, serial, candidate), admitted.decoded
+        receipt = await self._take(admitted, candidate) if self._limits_attempts else None
+        attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
         try:
             if self._is_durable:
                 await admitted.entry.synced()
@@ -164,7 +167,8 @@ class Trying:
 
         `can_wait` says that comments are a reason to wait longer for that word, as there is no other target.
         """
-        attempt, decoded = self._begin(admitted, serial, candidate), admitted.decoded
+        receipt = await self._take(admitted, candidate) if self._limits_attempts else None
+        attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
         relay, held = dialect.relay(decoded.asked), attempt.held
         attempt.relay = relay
         silence = _MORE if can_wait else _NOTHING
@@ -206,7 +210,8 @@ class Trying:
 
         `body` is sent in place of the call's own.
         """
-        attempt, decoded = self._begin(admitted, serial, candidate), admitted.decoded
+        receipt = await self._take(admitted, candidate) if self._limits_attempts else None
+        attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
         try:
             if self._is_durable:
                 await admitted.entry.synced()
@@ -247,32 +252,33 @@ class Trying:
         self._close(attempt)
 
     def _close(self, attempt: Attempt) -> None:
-        if attempt.ticket is not None:
-            self._limits.settle(attempt.ticket, NOTHING)
+        if attempt.receipt is not None:
+            self._counters.settle(attempt.receipt, NOTHING)
         attempt.close()
 
-    def _begin(self, admitted: Admitted, serial: int, candidate: Candidate) -> Attempt:
+    def _begin(self, admitted: Admitted, serial: int, candidate: Candidate, receipt: object) -> Attempt:
         """Write down that an upstream is about to be called. Raises `Overloaded` when that cannot be written."""
         target = candidate.target
         secret = secret_for(target, admitted.decoded)
-        ticket = self._take(admitted, target) if self._limits.limit_attempts else None
         number = candidate.enter(self._clock())
         try:
             admitted.entry.dispatch(serial, target)
         except GateError:
-            self.abandon(Attempt(serial, candidate, secret, number, ticket))
+            self.abandon(Attempt(serial, candidate, secret, number, receipt))
             raise
-        return Attempt(serial, candidate, secret, number, ticket)
+        return Attempt(serial, candidate, secret, number, receipt)
 
-    def _take(self, admitted: Admitted, target: Target) -> Ticket | None:
+    async def _take(self, admitted: Admitted, candidate: Candidate) -> object:
         """Take an attempt from the limits by upstream, or raise `CallerError`; another upstream may have room."""
-        facts = structs.replace(admitted.facts, upstream=target.upstream.name)
-        standing = self._limits.admit_attempt(facts, admitted.bound)
-        if not standing.admitted:
-            refusal = limit_reached(standing)
+        facts = structs.replace(admitted.facts, upstream=candidate.target.upstream.name)
+        taken = self._counters.take_attempt(facts, admitted.bound)
+        if not isinstance(taken, Taken):
+            taken = await taken
+        if not taken.standing.admitted:
+            refusal = limit_reached(taken.standing)
             refusal.remedy = Remedy.ANOTHER_TARGET
             raise refusal
-        return standing.ticket
+        return taken.receipt
 
     def _send(
         self, attempt: Attempt, decoded: Decoded, left_seconds: float | None, body: bytes | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from chatgate.accounting.entries import Entry
-from chatgate.admission.limits import Bound, Facts, Ticket
+from chatgate.admission.limits import Bound, Facts
 from chatgate.routing.table import Route
 from chatgate.vocabulary.exchange import Decoded
 
@@ -13,15 +13,15 @@ from chatgate.vocabulary.exchange import Decoded
 class Admitted(Struct, frozen=True, gc=False):
     """Every guard said yes, and what the limits took is taken.
 
-    `route` is where calls for the model may go; `entry` is the call in the book, `ticket` what it has taken of the
-    limits, None for nothing; `facts` and `bound` are what the limits looked at, and `body_bytes` is the size of what
-    was asked; `headers` are the lines that tell where the caller stands.
+    `route` is where calls for the model may go; `entry` is the call in the book, `receipt` what it has taken of
+    the limits, None for nothing; `facts` and `bound` are what the limits looked at, and `body_bytes` is the size of
+    what was asked; `headers` are the lines that tell where the caller stands.
     """
 
     decoded: Decoded
     route: Route
     entry: Entry
-    ticket: Ticket | None
+    receipt: object
     facts: Facts
     bound: Bound
     headers: bytes

@@ -86,10 +86,12 @@ class GateError(Exception):
     `reason` is a message id, `parameters` its placeholders, `param` the path of the field at fault
     (`messages[0].role`) or None. `retry_after_seconds` is the wait after which another try makes sense, None when
     unknown. `provider_message` and `provider_code` are the provider's own words, already freed of secrets. `remedy` and
-    `blame` say what may be tried next and whose fault it was, as seen by whoever chooses targets.
+    `blame` say what may be tried next and whose fault it was, as seen by whoever chooses targets. `standing` are the
+    header lines that tell where the caller stands with the limits, None unless they have been asked already.
     """
 
     kind: Kind
+    standing: bytes | None = None
     remedy: Remedy = Remedy.PASS_ON
     blame: Blame = Blame.NOTHING
 
