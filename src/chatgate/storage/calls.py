@@ -10,7 +10,7 @@ what became of attempts that nobody heard of, is decided anew each time (`_concl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeAlias
@@ -91,9 +91,6 @@ _encode_names = msgspec.json.Encoder().encode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _NO_ACCOUNTS = "[]"
 
-_text = lru_cache(1024)(storable)
-"""`storable`, for texts that nearly all calls share, such as names of models; a journal's are short."""
-
 
 class Money(NamedTuple):
     """What a call is, or was, held for: so much spent and so much reserved, in each of the accounts."""
@@ -131,12 +128,12 @@ def check_id(call_id: str) -> None:
 
 def take(call: Call, record: Record, worker: str) -> None:
     """Add a record, whose id is checked, to the rows of its call. Raises `Unfit`, and then nothing has changed."""
-    kind = _kind(type(record))
+    kind = kind_of(type(record))
     if kind == "settlement" and any(row.state == "settled" for row in call.values()):
         return
     if not 0 < record.attempt <= _MAX_SMALL:
         raise Unfit("attempt")
-    at = _time(record.at)
+    at = time_of(record.at)
     row = call.get(record.attempt)
     if row is None:
         row = Attempt(record.call_id, record.attempt, worker, at)
@@ -161,69 +158,48 @@ def interrupt(call: Call, at: int) -> None:
 def _take_dispatch(row: Attempt, record: DispatchRecord, at: int) -> None:
     if row.accounts is not None:
         return
-    reserved = _amount(record.reserved_nano_usd)
-    row.accounts = _names(record.accounts) if record.accounts else _NO_ACCOUNTS
+    reserved = amount(record.reserved_nano_usd)
+    row.accounts = names(record.accounts)
     row.reserved_nano_usd = reserved
     row.dispatched_at = at
-    row.key_id = _text(record.key_id, schema.MAX_ID_CHARACTERS) or None
-    row.owner = _text(record.owner, 200)
-    row.address = _text(record.address, schema.MAX_ADDRESS_CHARACTERS)
-    row.operation = _text(record.operation, 32)
-    row.surface = _text(record.surface, 32)
-    row.streamed = bool(record.stream)
-    row.asked_model = _text(record.asked_model, schema.MAX_MODEL_CHARACTERS)
-    row.sent_model = _text(record.sent_model, schema.MAX_MODEL_CHARACTERS)
-    row.upstream = _text(record.upstream, 128)
+    key_id, row.owner, row.address, row.operation, row.surface, streamed, *models = beginning(record)
+    row.key_id, row.streamed = key_id or None, bool(streamed)
+    row.asked_model, row.sent_model, row.upstream = models
 
 
 def _take_failure(row: Attempt, record: FailureRecord, at: int) -> None:
     if row.state in {"failed", "abandoned"}:
         return
-    cost, status = _amount(record.cost_nano_usd), _status(record.status)
+    cost, status = amount(record.cost_nano_usd), _status(record.status)
     row.cost_nano_usd = cost
     if row.state == "settled":
         return
     row.state = "abandoned" if record.abandoned else "failed"
-    row.code, row.status, row.settled_at = _text(record.code, 64), status, at
+    row.code, row.status, row.settled_at = storable(record.code, 64), status, at
 
 
 def _take_settlement(row: Attempt, record: SettlementRecord, at: int) -> None:
-    charged, status = _amount(record.charged_nano_usd), _status(record.status)
-    first_token_at = None if record.first_token_at is None else _time(record.first_token_at)
+    charged = amount(record.charged_nano_usd)
+    first_token_at = None if record.first_token_at is None else time_of(record.first_token_at)
+    outcome, code, status, answered_model, price, source = ending(record)
     if record.usage is not None:
-        _take_usage(row, record.usage)
+        counts = tokens(record.usage)
+        row.input_tokens, row.cached_input_tokens, row.cache_write_tokens, row.audio_input_tokens = counts[:4]
+        row.output_tokens, row.reasoning_tokens, row.audio_output_tokens = counts[4:]
+        row.usage_source = source
     row.state = "settled"
-    row.charged_nano_usd, row.status, row.settled_at, row.first_token_at = charged, status, at, first_token_at
-    row.outcome = _text(str(record.outcome), 32)
-    row.code = _text(record.code, 64) or None
-    row.answered_model = _text(record.answered_model, schema.MAX_MODEL_CHARACTERS)
-    row.upstream_request_id = _text(record.upstream_request_id, 256)
-    row.price = _text(record.price, 2000)
+    row.charged_nano_usd, row.settled_at, row.first_token_at = charged, at, first_token_at
+    row.outcome, row.code, row.status = outcome, code or None, status or None
+    row.answered_model, row.price = answered_model, price
+    row.upstream_request_id = upstream_id(record.upstream_request_id)
     row.usage_refused = bool(record.flaws)
-
-
-def _take_usage(row: Attempt, usage: UsageRecord) -> None:
-    counts = (
-        usage.input_tokens,
-        usage.cached_input_tokens,
-        usage.cache_write_tokens,
-        usage.audio_input_tokens,
-        usage.output_tokens,
-        usage.reasoning_tokens,
-        usage.audio_output_tokens,
-    )
-    if min(counts) < 0 or max(counts) > MAX_TOKENS:
-        raise Unfit("usage")
-    row.input_tokens, row.cached_input_tokens, row.cache_write_tokens, row.audio_input_tokens = counts[:4]
-    row.output_tokens, row.reasoning_tokens, row.audio_output_tokens = counts[4:]
-    row.usage_source = _text(str(usage.source), 16)
 
 
 _TAKERS: dict[str, Any] = {"dispatch": _take_dispatch, "failure": _take_failure, "settlement": _take_settlement}
 
 
 @cache
-def _kind(record_type: type) -> str:
+def kind_of(record_type: type) -> str:
     """Tell what a record is by what only its kind has; asked once for each type."""
     fields = getattr(record_type, "__struct_fields__", None) or dir(record_type)
     for kind, field in (("dispatch", "accounts"), ("failure", "abandoned"), ("settlement", "outcome")):
@@ -261,18 +237,111 @@ def _reserved(call: Call) -> Iterator[int]:
             yield call[number].reserved_nano_usd
 
 
-def _names(names: Sequence[str]) -> str:
-    """Return accounts as JSON; a name is never changed, for then it would be another's."""
-    for name in names:
+Beginning: TypeAlias = tuple[str, str, str, str, str, int, str, str, str]
+"""What a row says of who called whom: `key_id`, "" for none, `owner`, `address`, `operation`, `surface`, `streamed`, 0
+or 1, `asked_model`, `sent_model` and `upstream`."""
+
+Ending: TypeAlias = tuple[str, str, int, str, str, str]
+"""What a row says of how a call ended: `outcome`, `code`, "" for none, `status`, 0 for none, `answered_model`, `price`
+and `usage_source`."""
+
+_REMEMBERED = 4096
+
+
+def beginning(record: DispatchRecord) -> Beginning:
+    """Return who called whom."""
+    return _beginning(
+        record.key_id,
+        record.owner,
+        record.address,
+        record.operation,
+        record.surface,
+        record.stream,
+        record.asked_model,
+        record.sent_model,
+        record.upstream,
+    )
+
+
+@lru_cache(_REMEMBERED)
+def _beginning(  # noqa: PLR0913, PLR0917 - the fields of the record
+    key_id: str,
+    owner: str,
+    address: str,
+    operation: str,
+    surface: str,
+    stream: bool,  # noqa: FBT001 - the same
+    asked_model: str,
+    sent_model: str,
+    upstream: str,
+) -> Beginning:
+    return (
+        storable(key_id, schema.MAX_ID_CHARACTERS),
+        storable(owner, 200),
+        storable(address, schema.MAX_ADDRESS_CHARACTERS),
+        storable(operation, 32),
+        storable(surface, 32),
+        1 if stream else 0,
+        storable(asked_model, schema.MAX_MODEL_CHARACTERS),
+        storable(sent_model, schema.MAX_MODEL_CHARACTERS),
+        storable(upstream, 128),
+    )
+
+
+def ending(record: SettlementRecord) -> Ending:
+    """Return how a call ended. Raises `Unfit`."""
+    usage = record.usage
+    source = "" if usage is None else usage.source
+    return _ending(record.outcome, record.code, record.status, record.answered_model, record.price, source)
+
+
+@lru_cache(_REMEMBERED)
+def _ending(outcome: str, code: str, status: int, answered_model: str, price: str, source: str) -> Ending:
+    return (
+        storable(str(outcome), 32),
+        storable(code, 64),
+        _status(status) or 0,
+        storable(answered_model, schema.MAX_MODEL_CHARACTERS),
+        storable(price, 2000),
+        storable(str(source), 16),
+    )
+
+
+def upstream_id(text: str) -> str:
+    """Return a provider's name for a call as a row has it."""
+    return storable(text, 256)
+
+
+def tokens(usage: UsageRecord) -> tuple[int, int, int, int, int, int, int]:
+    """Return the counts, in the order of the columns. Raises `Unfit` when they cannot be."""
+    counts = (
+        usage.input_tokens,
+        usage.cached_input_tokens,
+        usage.cache_write_tokens,
+        usage.audio_input_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        usage.audio_output_tokens,
+    )
+    if min(counts) < 0 or max(counts) > MAX_TOKENS:
+        raise Unfit("usage")
+    return counts
+
+
+@lru_cache(_REMEMBERED)
+def names(accounts: tuple[str, ...]) -> str:
+    """Return accounts as JSON. Raises `Unfit`: a name is never changed, for then it would be another's."""
+    for name in accounts:
         if not name or storable(name, schema.MAX_ACCOUNT_CHARACTERS) != name:
             raise Unfit("accounts")
-    text = _encode_names(tuple(dict.fromkeys(names))).decode()
+    text = _encode_names(tuple(dict.fromkeys(accounts))).decode()
     if len(text) > schema.MAX_ACCOUNTS_CHARACTERS:
         raise Unfit("accounts")
     return text
 
 
-def _amount(nano_usd: int) -> int:
+def amount(nano_usd: int) -> int:
+    """Return an amount as it is. Raises `Unfit` when it cannot be a call's."""
     if not 0 <= nano_usd <= MAX_NANO_USD:
         raise Unfit("nano_usd")
     return nano_usd
@@ -285,7 +354,8 @@ def _status(status: int) -> int | None:
     return status or None
 
 
-def _time(at: datetime) -> int:
+def time_of(at: datetime) -> int:
+    """Return a time as a row has it. Raises `Unfit` for one without a zone."""
     try:
         return microseconds(at)
     except (TypeError, OverflowError) as error:

@@ -38,7 +38,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import exc as sql_errors
 
-from chatgate.storage import calls, schema
+from chatgate.storage import calls, finished, schema
 from chatgate.storage.calls import Attempt, Call, Unfit
 from chatgate.storage.columns import microseconds
 from chatgate.storage.database import first_line, reason_of
@@ -103,9 +103,8 @@ def fold(connection: Connection, worker: str, entries: Sequence[Entry], position
     counts once by its ids, wherever it lies: the place only says where reading goes on.
     """
     _take_turn(connection)
-    quarantined = 0
-    for some in _parts(entries):
-        quarantined += _fold_some(connection, worker, some)
+    left = _fold_finished(connection, worker, entries)
+    quarantined = sum(_fold_some(connection, worker, some) for some in _parts(left))
     place = {"segment": position_after.segment, "offset_bytes": position_after.offset}
     moved = connection.execute(update(_POSITIONS).where(_POSITIONS.c.worker == worker).values(place))
     if not moved.rowcount:
@@ -212,15 +211,58 @@ _FORGET = (
 )
 
 
+def _fold_finished(connection: Connection, worker: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Make rows of finished calls that have none yet; return what is left: all, when the database refuses any."""
+    found = finished.finished(record for _, record in entries)
+    if not found:
+        return entries
+    savepoint = connection.begin_nested()
+    try:
+        done = _insert_finished(connection, worker, found)
+    except _REFUSALS as error:
+        if _is_unavailable(error):
+            raise
+        savepoint.rollback()
+        return entries
+    savepoint.commit()
+    return [entry for entry in entries if isinstance(entry[1], bytes) or entry[1].call_id not in done]
+
+
+def _insert_finished(connection: Connection, worker: str, found: dict[str, finished.Finished]) -> Collection[str]:
+    """Write the rows of finished calls that have none and fit, and move the sums; return the calls' ids."""
+    known = finished.present(connection, found)
+    done = {call_id: None for call_id in found if call_id not in known}
+    changes: dict[str, list[int]] = {}
+
+    def rows() -> Iterator[finished.Row]:
+        for call_id in list(done):
+            call = first, last = found[call_id]
+            try:
+                yield finished.row_of(call, worker)
+            except Unfit:
+                del done[call_id]
+            else:
+                if first.accounts:
+                    _add(changes, calls.Money(tuple(dict.fromkeys(first.accounts)), last.charged_nano_usd, 0), 1)
+
+    finished.insert(connection, rows())
+    _move(connection, changes)
+    return done
+
+
+_REFUSALS = (sql_errors.DBAPIError, Unfit, ValueError, TypeError, OverflowError)
+"""What says that a value cannot be stored, unless `_is_unavailable`."""
+
+
 def _fold_some(connection: Connection, worker: str, entries: Sequence[Entry]) -> int:
     """Fold entries, half of them at a time when the database refuses them; return how many are in quarantine."""
     refused: list[tuple[Position, Record | bytes, str]] = []
     savepoint = connection.begin_nested()
     try:
         _apply(connection, worker, entries, refused)
-    except (sql_errors.DBAPIError, Unfit, ValueError, TypeError, OverflowError) as error:
+    except _REFUSALS as error:
         # A database without room has undone the whole transaction already, and knows of no savepoint.
-        if isinstance(error, sql_errors.DBAPIError) and _is_unavailable(error):
+        if _is_unavailable(error):
             raise
         savepoint.rollback()
         if len(entries) > 1:
@@ -389,8 +431,10 @@ def _problem(error: Exception) -> str:
     return f"{type(error).__name__.lower()}: {error}"
 
 
-def _is_unavailable(error: sql_errors.DBAPIError) -> bool:
+def _is_unavailable(error: Exception) -> bool:
     """Tell whether the database cannot be used, rather than refuses what it was given."""
+    if not isinstance(error, sql_errors.DBAPIError):
+        return False
     lost = isinstance(error, sql_errors.OperationalError | sql_errors.InterfaceError)
     return error.connection_invalidated or reason_of(error.orig, lost=lost) is not None
 

@@ -18,8 +18,8 @@ from sqlalchemy import select, text
 from chatgate.accounting import ledger as law
 from chatgate.accounting.records import Record
 from chatgate.accounting.segments import Position
-from chatgate.accounting.usage import Usage
-from chatgate.storage import audit, ledger, schema
+from chatgate.accounting.usage import Source, Usage
+from chatgate.storage import audit, calls, ledger, schema
 from chatgate.storage.database import Database
 from chatgate.storage.errors import Reason, StorageUnavailable
 from storage.conftest import Place, migrate
@@ -144,13 +144,13 @@ CALLS = st.lists(
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CALLS, st.randoms(use_true_random=False), st.lists(st.integers(0, 40), max_size=4), st.integers(0, 1))
 def test_the_rows_are_those_of_the_law(
-    database: Database, calls: list[tuple[int, int | None, int, set[str]]], dice: Any, cuts: list[int], ends: int
+    database: Database, told: list[tuple[int, int | None, int, set[str]]], dice: Any, cuts: list[int], ends: int
 ) -> None:
     """In any order, told twice, cut into any batches, interrupted in between: what `accounting.ledger` says."""
     example = next(_ids)
     worker = f"w{example}"
     records: list[Record] = []
-    for number, (reserved, charge, attempts, names) in enumerate(calls):
+    for number, (reserved, charge, attempts, names) in enumerate(told):
         call_id = f"{example}-{number}"
         accounts = tuple(f"{example}/{name}" for name in sorted(names))
         for attempt in range(1, attempts + 1):
@@ -184,6 +184,85 @@ def test_the_rows_are_those_of_the_law(
             assert "settled" not in endings
     fold(database, *shuffled, worker=worker)
     assert {key: row for key, row in rows(database).items() if row.worker == worker} == stored
+    assert database.read(audit.audit).differences == ()
+
+
+TEXTS = st.sampled_from(["", "a", "é\0", "x" * 2100])
+COUNTS = st.integers(0, 10**12)
+ENDS = st.tuples(
+    st.builds(Usage, *[COUNTS] * 7, st.sampled_from(Source)) | st.none(),
+    st.sampled_from([0, 200, 504]),
+    st.booleans(),
+    st.sampled_from([(), ("x:negative",)]),
+    st.integers(0, calls.MAX_NANO_USD),
+)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(TEXTS, min_size=15, max_size=15), ENDS, st.sets(st.sampled_from([DAY, EVER])))
+def test_a_call_is_the_same_row_whether_it_is_told_at_once_or_in_parts(
+    database: Database, texts: list[str], ends: Any, names: set[str]
+) -> None:
+    """There is a short way for calls that are told whole, and it leads to the same place."""
+    example = next(_ids)
+    tokens, status, has_come, flaws, charged = ends
+    key_id, owner, address, operation, surface, asked, sent, upstream, *rest = texts
+    outcome, code, answered, price, its_id, *_ = rest
+    before = sums(database)
+    for way in ("whole", "parts"):
+        records: list[Record] = [
+            dispatch(
+                f"{example}-{way}",
+                charged,
+                tuple(sorted(names)),
+                key_id=key_id,
+                owner=owner,
+                address=address,
+                operation=operation,
+                surface=surface,
+                asked_model=asked,
+                sent_model=sent,
+                upstream=upstream,
+                stream=has_come,
+            ),
+            settlement(
+                f"{example}-{way}",
+                charged,
+                outcome=outcome,
+                status=status,
+                code=code,
+                answered_model=answered,
+                price=price,
+                usage=tokens,
+                flaws=flaws,
+                upstream_request_id=its_id,
+                first_token_at=NOON if has_come else None,
+            ),
+        ]
+        for batch in [records] if way == "whole" else [records[:1], records[1:]]:
+            assert fold(database, *batch).quarantined == 0
+    found = rows(database)
+    whole, parts = (found[f"{example}-{way}", 1]._asdict() for way in ("whole", "parts"))
+    assert whole | {"request_id": ""} == parts | {"request_id": ""}
+    taken = {name: spent - before.get(name, (0, 0))[0] for name, (spent, _) in sums(database).items()}
+    assert {name: spent for name, spent in taken.items() if spent} == dict.fromkeys(names, 2 * charged)
+    assert database.read(audit.audit).differences == ()
+
+
+def test_a_call_told_whole_that_is_known_already_is_told_again(database: Database) -> None:
+    """By the same attempt or by another one: nothing is counted twice, and what is new is added."""
+    fold(database, dispatch("c1", 900, (DAY,), 2), dispatch("c2", 900, (DAY,)))
+    told: list[Record] = [
+        dispatch("c1", 900, (DAY,)),
+        settlement("c1", 5),
+        dispatch("c2", 900, (DAY,)),
+        settlement("c2", 7),
+    ]
+    for _ in range(2):
+        fold(database, *told, dispatch("c3", 900, (DAY,)), settlement("c3", 9), first=20)
+        states = {key: row.state for key, row in rows(database).items()}
+        assert states == {("c1", 1): "settled", ("c1", 2): "unknown", ("c2", 1): "settled", ("c3", 1): "settled"}
+        assert sums(database) == {DAY: (21, 0)}
     assert database.read(audit.audit).differences == ()
 
 
