@@ -96,11 +96,15 @@ def _examine(file: Path) -> None:
         try:
             found = connection.execute("PRAGMA integrity_check").fetchall()
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
             connection.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.DatabaseError as error:
             raise BackupError("damaged", str(error)) from error
     if found != [("ok",)]:
         raise BackupError("damaged", str(found[0][0]).partition("\n")[0])
+    if file.stat().st_size % page_bytes:
+        # SQLite does not miss what holds nothing.
+        raise BackupError("damaged", "its last page is not whole")
     if not {"alembic_version", "keys"} <= tables:
         raise BackupError("not_a_backup", "it has none of the tables")
 

@@ -2,7 +2,7 @@
 
 Owns the three column types of `schema`. Times are whole microseconds since 1970 in UTC, because SQLite knows no time
 zones and its text does not sort as PostgreSQL's timestamps do. Text is bounded by a CHECK as well, because SQLite takes
-any length.
+any length, except where that would cost too much.
 """
 
 from __future__ import annotations
@@ -105,6 +105,11 @@ def storable(text: str, characters: int) -> str:
 def text_column(name: str, characters: int, *, nullable: bool = False, primary_key: bool = False) -> Column[str]:
     """Return a column of bounded text."""
     return Column(name, BoundedText(characters), at_most(name, characters), nullable=nullable, primary_key=primary_key)
+
+
+def free_text(name: str, characters: int, *, nullable: bool = False, primary_key: bool = False) -> Column[str]:
+    """Return the same without a rule of the database, for texts that whoever writes them has bounded."""
+    return Column(name, BoundedText(characters), nullable=nullable, primary_key=primary_key)
 
 
 def list_column(name: str, item: Any, characters: int) -> Column[tuple[Any, ...]]:  # noqa: ANN401 - see JsonList

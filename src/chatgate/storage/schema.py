@@ -11,8 +11,8 @@ last one.
     quarantine          records of a journal that could not become rows, so that their neighbours could
     facts               a few single values about the database itself
 
-Money is integer nano-USD in 64 bits, times are `UtcTime`, every text is bounded. Nothing refers to a key by a foreign
-key: the ledger outlives the keys it names.
+Money is integer nano-USD in 64 bits, times are `UtcTime`, every text is bounded: by a rule of the database, except in
+`attempts`. Nothing refers to a key by a foreign key: the ledger outlives the keys it names.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Integer, MetaData, Table, text
 
-from chatgate.storage.columns import JsonList, UtcTime, at_most, list_column, text_column
+from chatgate.storage.columns import JsonList, UtcTime, free_text, list_column, text_column
 from chatgate.vocabulary import keys as key_record
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-HEAD = "0001"
+HEAD = "0002"
 """The last revision of the tables that this program knows."""
 
 MAX_LIST_CHARACTERS = 100_000
@@ -52,6 +52,11 @@ metadata = MetaData(
 
 def _time(name: str, *, nullable: bool = False) -> Column[datetime]:
     return Column(name, UtcTime(), nullable=nullable)
+
+
+def _free_count(name: str) -> Column[int]:
+    """Return a column of a 64-bit number that is 0 until known, without a rule."""
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
 
 
 def _count(name: str) -> Column[int]:
@@ -85,62 +90,59 @@ keys = Table(
     Index(None, "created_at", "id"),
 )
 
+# Of all tables the one that is written for every call: `calls` bounds what is in it, for rules of the database would
+# cost as much as all the rest of an insertion. Those about states and money stay.
 attempts = Table(
     "attempts",
     metadata,
     # Made here, never an upstream's: theirs collide, or are empty.
-    text_column("request_id", MAX_ID_CHARACTERS, primary_key=True),
+    free_text("request_id", MAX_ID_CHARACTERS, primary_key=True),
     # 1 for a call's first attempt; 0 is a call that was refused before any.
     Column("attempt", Integer, primary_key=True, autoincrement=False),
     # dispatched: sent, and not heard of since. settled: the call ended with it. failed: another attempt followed.
     # abandoned: the same, while the upstream may go on. unknown: nothing was heard of it when the call ended, or its
     # process. refused: the call was never sent.
-    text_column("state", 16),
+    free_text("state", 16),
     # True on the one row per call that carries its charge. Unless that row is settled, the process died first, and the
     # charge is what was reserved: an upper bound.
     Column("ends_call", Boolean, nullable=False),
-    text_column("outcome", 32, nullable=True),
-    text_column("code", 64, nullable=True),
+    free_text("outcome", 32, nullable=True),
+    free_text("code", 64, nullable=True),
     Column("status", Integer, nullable=True),
-    text_column("key_id", MAX_ID_CHARACTERS, nullable=True),
-    text_column("owner", key_record.MAX_OWNER_CHARACTERS),
-    text_column("address", MAX_ADDRESS_CHARACTERS),
-    text_column("operation", 32),
-    text_column("surface", 32),
+    free_text("key_id", MAX_ID_CHARACTERS, nullable=True),
+    free_text("owner", key_record.MAX_OWNER_CHARACTERS),
+    free_text("address", MAX_ADDRESS_CHARACTERS),
+    free_text("operation", 32),
+    free_text("surface", 32),
     Column("streamed", Boolean, nullable=False),
-    text_column("asked_model", MAX_MODEL_CHARACTERS),
-    text_column("sent_model", MAX_MODEL_CHARACTERS),
-    text_column("answered_model", MAX_MODEL_CHARACTERS),
-    text_column("upstream", 128),
-    text_column("upstream_request_id", 256),
-    text_column("worker", MAX_ID_CHARACTERS),
+    free_text("asked_model", MAX_MODEL_CHARACTERS),
+    free_text("sent_model", MAX_MODEL_CHARACTERS),
+    free_text("answered_model", MAX_MODEL_CHARACTERS),
+    free_text("upstream", 128),
+    free_text("upstream_request_id", 256),
+    free_text("worker", MAX_ID_CHARACTERS),
     _time("dispatched_at"),
     _time("first_token_at", nullable=True),
     _time("settled_at", nullable=True),
-    _count("input_tokens"),
-    _count("cached_input_tokens"),
-    _count("cache_write_tokens"),
-    _count("audio_input_tokens"),
-    _count("output_tokens"),
-    _count("reasoning_tokens"),
-    _count("audio_output_tokens"),
+    _free_count("input_tokens"),
+    _free_count("cached_input_tokens"),
+    _free_count("cache_write_tokens"),
+    _free_count("audio_input_tokens"),
+    _free_count("output_tokens"),
+    _free_count("reasoning_tokens"),
+    _free_count("audio_output_tokens"),
     # Where the numbers come from: final, partial, counted, estimated; "" while there are none.
-    text_column("usage_source", 16),
+    free_text("usage_source", 16),
     # True when the upstream told numbers that cannot be.
     Column("usage_refused", Boolean, nullable=False),
     # The price as it was then, as JSON; "" when the model has none.
-    text_column("price", 2000),
+    free_text("price", 2000),
     _count("reserved_nano_usd"),
     _count("charged_nano_usd"),
     # What a failed attempt may cost the operator, an estimate. The caller is never billed for it.
     _count("cost_nano_usd"),
     # The names of the accounts that the call is held in; NULL when the record of its dispatch was lost.
-    Column(
-        "accounts",
-        JsonList(str, MAX_ACCOUNTS_CHARACTERS),
-        at_most("accounts", MAX_ACCOUNTS_CHARACTERS),
-        nullable=True,
-    ),
+    Column("accounts", JsonList(str, MAX_ACCOUNTS_CHARACTERS), nullable=True),
     CheckConstraint(
         "state IN ('refused', 'dispatched', 'settled', 'failed', 'abandoned', 'unknown')", name="state_known"
     ),

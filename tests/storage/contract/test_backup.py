@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chatgate.storage import backup, keys
+from chatgate.storage import backup, keys, schema
 from chatgate.storage.database import Database
 from chatgate.storage.errors import BackupError, StorageInUse
 from chatgate.vocabulary.keys import NewKey
@@ -76,7 +76,7 @@ def test_a_copy_makes_an_empty_place_whole(place: Place, tmp_path: Path) -> None
         database.write(lambda connection: [connection.exec_driver_sql(f"DROP TABLE {name}") for name in _TABLES])
         database.close()
     assert backup.restore(other.url, other.data, tmp_path / "copy", NOW) is None
-    assert migrate(other).before == "0001"
+    assert migrate(other).before == schema.HEAD
     assert ids(other) == ["one"]
 
 

@@ -17,11 +17,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text, update
 
-from chatgate.storage import keys, migration, schema
+from chatgate.storage import audit, keys, migration, schema
 from chatgate.storage.database import Database
 from chatgate.storage.errors import SchemaTooNew
 from chatgate.vocabulary.keys import NewKey
 from storage.conftest import NOW, Place, migrate
+from storage.records import DAY, dispatch, dump, failure, fold, settlement
 
 
 @pytest.fixture
@@ -80,6 +81,21 @@ def test_the_tables_are_those_of_the_schema(empty: Database, tmp_path: Path) -> 
     assert empty.read(shape) == made
 
 
+def test_lighter_attempts_keep_their_rows(empty: Database, tmp_path: Path) -> None:
+    """The second revision moves every row to another table on SQLite, and touches none on PostgreSQL."""
+    first = tmp_path / "first"
+    shutil.copytree(Path(migration.__file__).with_name("migrations"), first)
+    for later in sorted((first / "versions").glob("v0*.py"))[1:]:
+        later.unlink()
+    migration.migrate(empty, tmp_path, NOW, migration.Program(first, "0001"))
+    fold(empty, dispatch("c1", 9, (DAY,)), settlement("c1", 4), dispatch("c2", 9, (DAY,)), failure("c2"))
+    before = dump(empty)
+    assert migration.migrate(empty, tmp_path, NOW).before == "0001"
+    assert dump(empty) == before
+    fold(empty, dispatch("c2", 9, (DAY,), 2), settlement("c2", 5, 2), first=40)
+    assert empty.read(audit.audit).differences == ()
+
+
 def test_the_last_revision_is_the_one_the_program_names() -> None:
     """One line of revisions, each a number, ends in `HEAD`."""
     config = Config()
@@ -91,12 +107,13 @@ def test_the_last_revision_is_the_one_the_program_names() -> None:
     assert all(len(revision) == 4 and revision.isdigit() for revision in revisions)
 
 
-NEXT_STEP = """
+NEXT = f"{int(schema.HEAD) + 1:04}"
+NEXT_STEP = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{NEXT}"
+down_revision = "{schema.HEAD}"
 
 
 def upgrade() -> None:
@@ -108,8 +125,8 @@ def upgrade() -> None:
 def next_version(directory: Path, step: str) -> migration.Program:
     """Return a program that has one more revision than ours."""
     shutil.copytree(Path(migration.__file__).with_name("migrations"), directory)
-    (directory / "versions" / "v0002_more.py").write_text(step)
-    return migration.Program(directory, "0002")
+    (directory / "versions" / f"v{NEXT}_more.py").write_text(step)
+    return migration.Program(directory, NEXT)
 
 
 def test_the_next_version_keeps_what_is_stored(empty: Database, tmp_path: Path) -> None:
@@ -117,17 +134,17 @@ def test_the_next_version_keeps_what_is_stored(empty: Database, tmp_path: Path) 
     migration.migrate(empty, tmp_path, NOW)
     empty.write(keys.create, NewKey("a key"), "id", "digest", "", NOW)
     done = migration.migrate(empty, tmp_path / "backups", NOW, next_version(tmp_path / "next", NEXT_STEP))
-    assert (done.before, done.after) == ("0001", "0002")
+    assert (done.before, done.after) == (schema.HEAD, NEXT)
     assert empty.read(lambda c: c.execute(text("SELECT of_the_future FROM keys")).scalar_one()) == 7
     assert empty.read(keys.get, "id").notes == "seen"
-    assert migration.migrate(empty, tmp_path, NOW).after == "0002"
+    assert migration.migrate(empty, tmp_path, NOW).after == NEXT
     if empty.dialect == "postgresql":
         assert done.backup is None
         return
-    assert done.backup == tmp_path / "backups" / "before-0002-20261123T120000Z.db"
+    assert done.backup == tmp_path / "backups" / f"before-{NEXT}-20261123T120000Z.db"
     with contextlib.closing(sqlite3.connect(done.backup)) as copy:
         assert copy.execute("SELECT id, notes FROM keys").fetchall() == [("id", "")]
-        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == (schema.HEAD,)
 
 
 def test_a_next_version_that_fails_half_way_changes_nothing(empty: Database, tmp_path: Path) -> None:
@@ -140,7 +157,7 @@ def test_a_next_version_that_fails_half_way_changes_nothing(empty: Database, tmp
             migration.migrate(empty, tmp_path / "backups", NOW, program)
     assert "of_the_future" not in empty.read(lambda c: [each["name"] for each in inspect(c).get_columns("keys")])
     assert empty.read(keys.get, "id").notes == ""
-    assert migration.migrate(empty, tmp_path, NOW).after == "0001"
+    assert migration.migrate(empty, tmp_path, NOW).after == schema.HEAD
     assert not list((tmp_path / "backups").glob("*"))
 
 
