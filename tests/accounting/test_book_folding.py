@@ -15,6 +15,7 @@ import pytest
 
 from accounting.books import COST, TARGET, USAGE, Office, begin, key, office, serve
 from chatgate.accounting.book import Book
+from chatgate.accounting.folding import RECENT_BATCH
 from chatgate.accounting.holds import Budget, Holds
 from chatgate.storage.database import FILE_NAME
 from chatgate.vocabulary.errors import GateError
@@ -189,19 +190,41 @@ async def test_folded_segments_are_removed(tmp_path: Path) -> None:
         await book.close()
 
 
+async def test_what_was_written_lately_is_not_read_again(tmp_path: Path) -> None:
+    """It comes from memory, and with it what a disk has lost since; what memory had no room for is read."""
+    async with office(tmp_path) as place:
+        book = place.book()
+        await book.tick()
+        serve(book, "first")
+        [file] = place.directory.glob("*.journal")
+        with file.open("r+b") as damaged:
+            damaged.write(bytes(100))
+        assert await book.tick()
+        assert states(place) == {"first": "settled"}
+        book._means.journal.recent._max_records = 7
+        for number in range(20):
+            serve(book, f"c{number}", RICH if number % 2 else None)
+        assert await book.tick()
+        assert len(place.rows()) == 21
+        assert place.balances() == {ACCOUNT: (10 * COST, 0)}
+        assert place.audit().quarantined == 0
+        await book.close()
+
+
 async def test_segments_that_are_not_folded_are_kept(tmp_path: Path) -> None:
     """Whoever folds in parts, and ends after one of them, leaves the others."""
     async with office(tmp_path) as place:
         book = place.book()
         book._means.journal._segment_bytes = 20_000
-        for number in range(1000):
+        calls = RECENT_BATCH // 2 + 500
+        for number in range(calls):
             serve(book, f"c{number}")
         assert await book.tick(batches=1)
         assert len(list(place.directory.glob("*.journal"))) > 5
         die(book)
         again = place.book()
         assert await again.tick()
-        assert len(place.rows()) == 1000
+        assert len(place.rows()) == calls
         await again.close()
 
 
@@ -332,7 +355,8 @@ class Callers:
             self.charged[call_id] = entry.settle(outcome, 200, sent_bytes=sent, got_bytes=got)
 
 
-async def test_a_thousand_calls_given_up_anywhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("max_recent", [8192, 50])
+async def test_a_thousand_calls_given_up_anywhere(tmp_path: Path, max_recent: int) -> None:
     """Cancelled at any point of their way, before, between and after attempts, with the database failing meanwhile.
 
     Nothing stays set aside, what budgets say is the sum of the rows, and each dispatched call has one row that ends it.
@@ -343,6 +367,7 @@ async def test_a_thousand_calls_given_up_anywhere(tmp_path: Path) -> None:
     callers = Callers(dice)
     async with office(tmp_path, wait_seconds=0.01) as place:
         book = place.book(Budget("owner", "owner1", "month", 10**12), Budget("global", "", "ever", 10**12))
+        book._means.journal.recent._max_records = max_recent
         await book.tick()
         for some in range(20):
             tasks = [asyncio.ensure_future(callers.call(book, f"c{some}-{number}")) for number in range(50)]

@@ -129,7 +129,7 @@ def test_a_torn_record_is_recognised_at_every_byte(tmp_path: Path, clock: Clock)
     write(tmp_path, clock, *RECORDS[:2])
     path = next(tmp_path.glob("*.journal"))
     whole = path.read_bytes()
-    first = len(encode_frame(RECORDS[0]))
+    first = len(encode_frame(RECORDS[0])[0])
     for cut in range(len(whole)):
         shutil.rmtree(tmp_path)
         tmp_path.mkdir()
@@ -148,14 +148,14 @@ def test_damage_costs_the_records_it_touches_and_no_others(tmp_path_factory: obj
     """Bytes that the disk changed are told as damaged; every record outside of them is read."""
     assert isinstance(tmp_path_factory, pytest.TempPathFactory)
     directory = tmp_path_factory.mktemp("damage")
-    frames = [encode_frame(dispatch(f"c{number}")) for number in range(8)]
+    frames = [encode_frame(dispatch(f"c{number}"))[0] for number in range(8)]
     content = bytearray(b"".join(frames))
     start = data.draw(st.integers(0, len(content) - 1))
     patch = data.draw(st.binary(min_size=1, max_size=min(40, len(content) - start)))
     original = bytes(content[start : start + len(patch)])
     content[start : start + len(patch)] = patch
     (directory / "0000000001.journal").write_bytes(content)
-    (directory / "0000000002.journal").write_bytes(encode_frame(dispatch("next")))
+    (directory / "0000000002.journal").write_bytes(encode_frame(dispatch("next"))[0])
     size = len(frames[0])
     hit = {(start + index) // size for index in range(len(patch)) if patch[index] != original[index]}
     found = records(directory)
@@ -165,7 +165,7 @@ def test_damage_costs_the_records_it_touches_and_no_others(tmp_path_factory: obj
 
 def test_a_damaged_length_does_not_skip_the_neighbour(tmp_path: Path) -> None:
     """A length that happens to lead to a later frame hides none of those between."""
-    frames = [encode_frame(dispatch(f"c{number}")) for number in range(4)]
+    frames = [encode_frame(dispatch(f"c{number}"))[0] for number in range(4)]
     size = len(frames[0])
     wrong = (2 * size - HEADER_BYTES).to_bytes(4, "little") + frames[0][4:]
     (tmp_path / "0000000001.journal").write_bytes(b"".join([wrong, *frames[1:]]))
@@ -186,10 +186,13 @@ def test_zeros_at_the_end_are_no_records(tmp_path: Path, clock: Clock) -> None:
 
 def test_a_record_of_a_newer_program_is_passed_over_and_told(tmp_path: Path) -> None:
     """Its neighbours are read, and it can be kept for whoever understands it."""
-    newer = encode_frame(dispatch("c1")).replace(b'"dispatch"', b'"audition"')
+    newer = encode_frame(dispatch("c1"))[0].replace(b'"dispatch"', b'"audition"')
     line = newer[HEADER_BYTES:]
     (tmp_path / "0000000001.journal").write_bytes(
-        encode_frame(dispatch("a")) + encode_frame(dispatch("b")) + _reframed(line) + encode_frame(dispatch("c"))
+        encode_frame(dispatch("a"))[0]
+        + encode_frame(dispatch("b"))[0]
+        + _reframed(line)
+        + encode_frame(dispatch("c"))[0]
     )
     assert records(tmp_path) == [dispatch("a"), dispatch("b"), dispatch("c")]
     assert damaged(tmp_path) == [line]
@@ -201,7 +204,7 @@ def _reframed(line: bytes) -> bytes:
 
 def test_records_with_more_or_fewer_fields_are_understood() -> None:
     """A program one version older or newer reads them: fields are added at the end, with defaults."""
-    line = encode_frame(dispatch("c1"))[HEADER_BYTES:]
+    line = encode_frame(dispatch("c1"))[0][HEADER_BYTES:]
     assert decode(line.replace(b"]\n", b',"new"]\n')) == dispatch("c1")
     assert decode(line.replace(b",0,[]]", b"]")) == dispatch("c1")
 
@@ -262,7 +265,7 @@ TEXTS = st.text(st.characters(exclude_categories=()), max_size=700)
 @given(TEXTS, TEXTS)
 def test_whatever_a_text_holds_its_frame_is_whole(call_id: str, model: str) -> None:
     """Any text at all gives a frame that is read back, as something that can be stored."""
-    frame = encode_frame(Settlement(call_id, 1, NOON, "completed", 200, "", model))
+    frame = encode_frame(Settlement(call_id, 1, NOON, "completed", 200, "", model))[0]
     assert frame_end(frame, 0) == len(frame)
     record = decode(frame[HEADER_BYTES:])
     assert isinstance(record, Settlement)

@@ -206,8 +206,8 @@ class Book:
     async def run(self) -> None:
         """Take what is written to the database, and look after the disk, until cancelled.
 
-        Calls go first: while more is written than has been taken, the taking rests after each batch for several times
-        as long as that took. What waits meanwhile is safe in the journal.
+        Calls go first: while more is written than a batch takes, the taking rests after each for several times as long
+        as that took. What waits meanwhile is safe in the journal.
         """
         while True:
             began_at, was_possible = self._means.clock(), False
@@ -217,7 +217,7 @@ class Book:
                 _LOG.exception("The book could not be looked after")
             self.has_looked.set()
             rest_seconds = FOLDING_SECONDS
-            if was_possible and not self._folding.is_level:
+            if was_possible and self._folding.is_behind:
                 rest_seconds = min(REST * (self._means.clock() - began_at), FOLDING_SECONDS)
             await asyncio.sleep(rest_seconds)
 

@@ -11,7 +11,7 @@ a batch which is told twice counts once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice, takewhile
 from pathlib import Path
@@ -21,6 +21,7 @@ from chatgate.accounting import orphans
 from chatgate.accounting.holds import Holds
 from chatgate.accounting.journal import Journal
 from chatgate.accounting.periods import Per, start_of, utc_date
+from chatgate.accounting.recent import Recent
 from chatgate.accounting.records import Record
 from chatgate.accounting.segments import START, Position, replay, segments, size_of
 
@@ -28,7 +29,10 @@ Read: TypeAlias = tuple[Position, Record | bytes]
 """What was read of a journal: where reading goes on after it, and a record, or bytes that are none."""
 
 BATCH: Final = 500
-"""So many records at most are read and told at once: the event loop is held up for about a millisecond."""
+"""So many records at most are read from files and told at once: the event loop is held up for a few milliseconds."""
+
+RECENT_BATCH: Final = 4096
+"""So many at most are told at once that are still in memory: the more, the more calls are told whole."""
 
 LOOK_SECONDS: Final = 10.0
 """How often orphans are looked for: it takes that long until a budget knows what a process spent that has ended."""
@@ -64,29 +68,42 @@ class Store(Protocol):
 class _Source:
     """One journal, and how far the database has come in it: `position`, None until that is asked for."""
 
-    def __init__(self, directory: Path, worker: str, store: Store) -> None:
+    def __init__(self, directory: Path, worker: str, store: Store, recent: Recent) -> None:
         self._directory = directory
         self._worker = worker
         self._store = store
+        self._recent = recent
         self.position: Position | None = None
 
     async def tell(self, through: Position, *, batches: int | None = None) -> bool:
         """Tell the store what was written up to a place; False when more is left after so many batches."""
         if self.position is None:
             self.position = await self._store.position(self._worker) or START
-        reading = takewhile(lambda entry: entry.position <= through, replay(self._directory, self.position))
-        while entries := [
-            (entry.position, entry.damaged if entry.record is None else entry.record)
-            for entry in islice(reading, BATCH)
-        ]:
-            position = entries[-1][0]
-            await self._store.fold(self._worker, entries, position)
-            self.position = position
-            if batches is not None and len(entries) == BATCH:
-                batches -= 1
-                if batches <= 0:
-                    return False
+        told = self.position
+        while told < through:
+            recent = self._recent.after(told, through, RECENT_BATCH)
+            if recent:
+                parts: Iterable[Sequence[Read]] = [recent]
+                told, full = recent[-1][0], RECENT_BATCH
+            elif recent is None:
+                # What is missing in memory was written before it began to be kept there.
+                end = min(self._recent.begin or through, through)
+                parts, told, full = _parts(self._directory, told, end), end, BATCH
+            else:
+                break
+            for entries in parts:
+                await self._fold(entries)
+                if batches is not None and len(entries) == full:
+                    batches -= 1
+                    if batches <= 0:
+                        return False
         return True
+
+    async def _fold(self, entries: Sequence[Read]) -> None:
+        position = entries[-1][0]
+        await self._store.fold(self._worker, entries, position)
+        self.position = position
+        self._recent.forget(position)
 
     async def finish(self, through: Position, at: datetime, *, batches: int | None = None) -> bool:
         """Tell what a process wrote that has ended, and then that its calls have; False as `tell`."""
@@ -94,6 +111,15 @@ class _Source:
             return False
         await self._store.interrupt(self._worker, at)
         return True
+
+
+def _parts(directory: Path, after: Position, through: Position) -> Iterator[Sequence[Read]]:
+    """Yield what a journal's files have between two places, a batch at a time."""
+    reading = takewhile(lambda entry: entry.position <= through, replay(directory, after))
+    while entries := [
+        (entry.position, entry.damaged if entry.record is None else entry.record) for entry in islice(reading, BATCH)
+    ]:
+        yield entries
 
 
 class Folding:
@@ -117,7 +143,7 @@ class Folding:
         self._store = store
         self._clock = clock
         self._wall_clock = wall_clock
-        self._own = self._source(directory)
+        self._own = self._source(directory, journal.recent)
         self._beginning = Position(max(segments(directory), default=0) + 1, 0)
         """Every start begins a new segment, so whatever is before it was written by a process that has ended."""
         self._has_begun = False
@@ -128,6 +154,7 @@ class Folding:
         self._alive: set[Path] = set()
         """The journals beside this one that had a writer when they were last looked at."""
         self._is_adopting = False
+        self._has_more = False
         self._is_outdated = False
         """True while the rows may have money in them that was spent by others, and that budgets do not know of."""
         self.is_loaded = False
@@ -142,6 +169,11 @@ class Folding:
     def is_level(self) -> bool:
         """Tell whether the database has all that was written here, and all that is known to have been left."""
         return self.is_loaded and not self._is_adopting and self._level >= self._journal.position
+
+    @property
+    def is_behind(self) -> bool:
+        """Tell whether the last round was not enough to take all that there was."""
+        return self._has_more or self._is_adopting
 
     @property
     def waiting_bytes(self) -> int:
@@ -189,7 +221,8 @@ class Folding:
         written, now = self._journal.position, self._clock()
         # While the journal is in trouble, it lacks what was settled since.
         known = self._holds.totals() if self._is_outdated and not self._journal.trouble else None
-        if self._level >= written or await self._own.tell(written, batches=batches):
+        self._has_more = self._level < written and not await self._own.tell(written, batches=batches)
+        if not self._has_more:
             self._level, self._level_at = written, now
             if known is not None:
                 await self._learn(known)
@@ -211,7 +244,7 @@ class Folding:
                     alive.add(directory)
                     continue
                 end = orphans.end(directory)
-                if not await self._source(directory).finish(end, self._wall_clock(), batches=batches):
+                if not await self._source(directory, Recent()).finish(end, self._wall_clock(), batches=batches):
                     return False
                 orphans.empty(directory)
             self._is_outdated = True
@@ -230,7 +263,7 @@ class Folding:
             self._holds.load(account, spent_nano_usd, known.get(account, (0, 0))[0])
         self._is_outdated = False
 
-    def _source(self, directory: Path) -> _Source:
+    def _source(self, directory: Path, recent: Recent) -> _Source:
         """Return a journal of this node; its worker is called after its directory."""
         worker = f"{self._node}-{directory.name}" if self._node else directory.name
-        return _Source(directory, worker, self._store)
+        return _Source(directory, worker, self._store, recent)

@@ -31,18 +31,21 @@ _pack = struct.Struct("<II").pack
 _unpack_from = struct.Struct("<II").unpack_from
 
 
-def encode_frame(record: Record) -> bytes:
-    """Write a record as a frame, whatever its texts hold."""
+def encode_frame(record: Record) -> tuple[bytes, Record]:
+    """Write a record as a frame, whatever its texts hold; return the record as well that will be read from it."""
     try:
         line = encode_line((record,))
     except UnicodeEncodeError:
-        line = encode_line((_normalised(record),))
+        record = _normalised(record)
+        line = encode_line((record,))
     else:
         # A short line without an escape has nothing to be changed, as nearly all.
-        if len(line) > MAX_TEXT_CHARACTERS or line.find(_BACKSLASH) >= 0:
+        if len(line) > MAX_TEXT_CHARACTERS or _BACKSLASH in line:
             wanted = _normalised(record)
-            line = line if wanted is record else encode_line((wanted,))
-    return _pack(len(line), crc32(line)) + line
+            if wanted is not record:
+                record = wanted
+                line = encode_line((record,))
+    return _pack(len(line), crc32(line)) + line, record
 
 
 def _normalised(record: Any) -> Any:  # noqa: ANN401 - a record, or a struct or value inside one

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from chatgate.accounting.frames import encode_frame
+from chatgate.accounting.recent import Recent
 from chatgate.accounting.records import Record
 from chatgate.accounting.segments import Position, drop, path_of, segments, size_of
 from chatgate.accounting.syncing import Syncer
@@ -35,7 +36,8 @@ class JournalUnavailable(Exception):  # noqa: N818 - the situation's name is the
 class Journal:
     """Writes the records of one worker.
 
-    `trouble` says why it cannot, "" while it can. `lost` counts the records that memory had no room to keep.
+    `trouble` says why it cannot, "" while it can. `lost` counts the records that memory had no room to keep. `recent`
+    has what was written lately.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._max_kept = max_kept
-        self._kept: deque[bytes] = deque()
+        self._kept: deque[tuple[bytes, Record]] = deque()
         self._file = -1
         self._segment = 0
         self._first_segment = first_segment
@@ -73,6 +75,8 @@ class Journal:
         self._retry_at = 0.0
         self.trouble = ""
         self.lost = 0
+        self.recent = Recent()
+        self._is_torn = True
         self._lock = become_writer(directory)
         self._syncer = Syncer(sync) if durability == "power" else None
 
@@ -86,21 +90,21 @@ class Journal:
 
         Raises `JournalUnavailable`, at once and without touching the disk when that has failed a moment ago.
         """
-        frame = encode_frame(record)
+        frame, record = encode_frame(record)
         if self._room <= 0:
             self._make_room()
-        self._put(frame)
+        self._put(frame, record)
 
     def keep(self, record: Record) -> None:
         """Write a record of something that has happened already: as soon as it is possible, if not now."""
-        frame = encode_frame(record)
+        frame, record = encode_frame(record)
         try:
             if self._room <= 0:
                 self._make_room()
-            self._put(frame)
+            self._put(frame, record)
         except JournalUnavailable:
             if len(self._kept) < self._max_kept:
-                self._kept.append(frame)
+                self._kept.append((frame, record))
             else:
                 self.lost += 1
 
@@ -157,7 +161,7 @@ class Journal:
             self._fail("the disk did not take what was written")
             self._retry_at = 0.0
 
-    def _put(self, frame: bytes) -> None:
+    def _put(self, frame: bytes, record: Record) -> None:
         try:
             written = os.write(self._file, frame)
         except OSError as error:
@@ -166,10 +170,12 @@ class Journal:
             raise self._fail("the disk is full")
         self._end += written
         self._room -= written
+        self.recent.add(Position(self._segment, self._end), record)
 
     def _fail(self, trouble: str) -> JournalUnavailable:
         """Write nothing for a while, and to another segment then."""
         self.trouble = trouble
+        self._is_torn = True
         self._retry_at = self._clock() + RETRY_SECONDS
         self._leave_segment()
         return JournalUnavailable(trouble)
@@ -184,7 +190,7 @@ class Journal:
             raise self._fail(error.strerror or "cannot open a segment") from error
         self.trouble = ""
         while self._kept:
-            self._put(self._kept[0])
+            self._put(*self._kept[0])
             self._kept.popleft()
 
     def _probe(self) -> None:
@@ -211,6 +217,10 @@ class Journal:
         file = os.open(path_of(self._directory, number), flags, 0o600)
         self._leave_segment()
         self._file, self._segment, self._end, self._room = file, number, 0, self._segment_bytes
+        if self._is_torn:
+            # What lies before, and may not be whole, is for the readers of the files.
+            self.recent.begin_at(Position(number, 0))
+            self._is_torn = False
         if self._syncer is not None:
             # The segment's name must be on the disk as well.
             self._syncer.retire(os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC))
