@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
+from chatgate.administration.routes import PREFIX as ADMIN_PREFIX
 from chatgate.protocols import openai_models, page, plain
 from chatgate.refusals import JSON_TYPE
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Phrase
@@ -28,6 +29,7 @@ from chatgate.vocabulary.exchange import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from chatgate.administration.routes import Administration
     from chatgate.admitting import Admitting
     from chatgate.balances import Balances
     from chatgate.i18n import Catalogues
@@ -42,10 +44,20 @@ OPENAI_PREFIXES = ("/v1", "", "/v1/v1")
 
 _LOG = logging.getLogger(__name__)
 _UNLOGGED = (Operation.HEALTH, Operation.READY, Operation.METRICS, Operation.PROBE)
-_SERVED = (Operation.CHAT, Operation.MODELS, Operation.MODEL, Operation.SUBSCRIPTION, Operation.USAGE)
+_SERVED = (
+    Operation.CHAT,
+    Operation.MODELS,
+    Operation.MODEL,
+    Operation.SUBSCRIPTION,
+    Operation.USAGE,
+    Operation.ADMIN,
+)
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
 _OK, _UNAVAILABLE = 200, 503
 _BROWSER = b"text/html"
+_ADMIN = Endpoint(Operation.ADMIN, Surface.ADMIN)
+_NOT_STORED = b"cache-control: no-store\r\n"
+"""What administrators are told is nobody else's business, keys least of all."""
 
 Methods = dict[str, Endpoint]
 
@@ -83,6 +95,8 @@ class Table:
         """Return what a URL is. Raises `CallerError` when it is nothing, or takes other methods."""
         methods = self._paths.get(path)
         if methods is None:
+            if path.startswith(ADMIN_PREFIX):
+                return _ADMIN  # The rest of the way is in a table of its own.
             methods = self._model_at(path)
         if methods is None:
             raise CallerError(Kind.NOT_FOUND, "unknown_path")
@@ -96,6 +110,8 @@ class Table:
         """Return whose errors a path gets, whether it exists or not."""
         if path == "/v1" or path.startswith(("/v1/", "/chat/", "/models/", "/dashboard/")):
             return Surface.OPENAI
+        if path.startswith(ADMIN_PREFIX):
+            return Surface.ADMIN
         methods = self._paths.get(path)
         return next(iter(methods.values())).surface if methods else Surface.PLAIN
 
@@ -189,17 +205,19 @@ class Gateway:
         refusals: Refusals,
         listing: Listing,
         balances: Balances,
+        administration: Administration | None,
         site: Site,
         observers: Sequence[Observer],
         clock: Callable[[], float],
     ) -> None:
-        """Take the parts; `clock` is monotonic, in seconds."""
+        """Take the parts; `administration` is None where nobody may administer; `clock` is monotonic, in seconds."""
         self._table = table
         self._admitting = admitting
         self._pipeline = pipeline
         self._refusals = refusals
         self._listing = listing
         self._balances = balances
+        self._administration = administration
         self._site = site
         self._observers = observers
         self._clock = clock
@@ -215,6 +233,8 @@ class Gateway:
             if endpoint.operation in _OPEN_TO_ALL:
                 return self._with_ids(self._answer_anyone(endpoint.operation), envelope)
             identified = self._admitting.identify(envelope, endpoint, address)
+            if endpoint is _ADMIN:
+                self._administrator().arrive(identified)
             if endpoint.operation in _SERVED or not self._admitting.tells_at_once:
                 return identified
             standing = self._standing_at_once(identified.caller, address.counted_as)
@@ -238,22 +258,27 @@ class Gateway:
         """Answer a call whose body is read."""
         if identified.endpoint.operation is Operation.CHAT:
             return self._pipeline.answer(identified, body, port)
-        return self._tell(identified, port)
+        return self._tell(identified, body, port)
 
-    async def _tell(self, identified: Identified, port: CallerPort) -> None:
+    async def _tell(self, identified: Identified, body: bytes, port: CallerPort) -> None:
         envelope, endpoint, caller = identified.envelope, identified.endpoint, identified.caller
         error: GateError | None = None
         try:
-            identified = await self._admitting.know(identified)
-            caller = identified.caller
-            reply = await self._told(identified)
+            if endpoint is _ADMIN:
+                reply = await self._administrator().answer(identified, body)
+            else:
+                identified = await self._admitting.know(identified)
+                caller = identified.caller
+                reply = await self._told(identified)
         except GateError as refused:
             error = refused
         except Exception:  # noqa: BLE001 - the boundary: a fault of ours ends one call, and is logged
             _LOG.exception("A call failed by a fault of ours: %s", envelope.request_id)
             error = InternalError()
         standing = error.standing if error is not None else None
-        if standing is None:
+        if endpoint is _ADMIN:
+            standing = _NOT_STORED
+        elif standing is None:
             told = self._admitting.standing_of(caller, caller.counted_as)
             standing = told if isinstance(told, bytes) else await told
         if error is not None:
@@ -262,6 +287,12 @@ class Gateway:
             reply = self._with_ids(reply, envelope, standing)
         port.reply(reply)
         self._note(envelope, endpoint, caller.address, reply.status, error)
+
+    def _administrator(self) -> Administration:
+        """Return what answers the admin API. Raises `CallerError` where there is none."""
+        if self._administration is None:
+            raise CallerError(Kind.NOT_FOUND, "unknown_path")
+        return self._administration
 
     def _answer_anyone(self, operation: Operation) -> Reply:
         match operation:
@@ -317,6 +348,8 @@ class Gateway:
     def _refusal(
         self, surface: Surface, error: GateError, envelope: Envelope, more: bytes = b"", language: str = ""
     ) -> Reply:
+        if surface is Surface.ADMIN:
+            more = _NOT_STORED
         if error.kind is Kind.METHOD_NOT_ALLOWED:
             more += b"allow: %b\r\n" % str(error.parameters["allowed"]).encode()
         language = language or self._refusals.language_of(envelope.headers)

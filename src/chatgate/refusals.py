@@ -104,11 +104,11 @@ def limit_reached(standing: Standing) -> CallerError:
         Kind.RATE_LIMIT_EXCEEDED,
         "rate_limit_exceeded",
         retry_after_seconds=standing.retry_after_seconds,
-        parameters={"limits": rules, "wait": _wait(standing.retry_after_seconds)},
+        parameters={"limits": rules, "wait": wait_phrase(standing.retry_after_seconds)},
     )
 
 
-def _wait(seconds: float) -> Phrase:
+def wait_phrase(seconds: float) -> Phrase:
     """Return a wait in the unit that a person would use, rounded up."""
     if seconds <= 2 * _MINUTE:
         return Phrase("wait_seconds", {"seconds": max(1, math.ceil(seconds))})

@@ -8,13 +8,11 @@ import os
 import pty
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
-import click
 import pytest
 
-from chatgate.cli.usage import read_since
 from chatgate.cli.usage_table import table, width_of
 from chatgate.storage.usage import Usage
 from cli.ledgers import fill, read, run, told
@@ -150,29 +148,6 @@ def _in_terminal(place: Place, encoding: str) -> str:
         assert process.wait(20) == 0
     os.close(ours)
     return shown.decode(encoding)
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("90m", NOW - timedelta(minutes=90)),
-        ("24h", NOW - timedelta(hours=24)),
-        ("7D", NOW - timedelta(days=7)),
-        ("2w", NOW - timedelta(weeks=2)),
-        ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
-        ("2026-11-01T08:30+08:00", datetime(2026, 11, 1, 0, 30, tzinfo=UTC)),
-    ],
-)
-def test_a_span_is_before_now_and_a_date_in_utc(text: str, moment: datetime) -> None:
-    """Unless the date says which zone it is in."""
-    assert read_since(text, NOW) == moment
-
-
-@pytest.mark.parametrize("text", ["", "7", "d", "-7d", "7 d ago", "2026-13-01", "٣d"])
-def test_what_is_neither_is_refused(text: str) -> None:
-    """Nothing is guessed."""
-    with pytest.raises(click.BadParameter):
-        read_since(text, NOW)
 
 
 def test_bars_show_calls_when_nothing_cost_anything() -> None:

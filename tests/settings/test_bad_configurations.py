@@ -29,6 +29,8 @@ UPSTREAM = '[[upstreams]]\nname = "a"\n'
 MODEL = '[[models]]\nname = "m"\n'
 TARGETS = 'targets = [{ upstream = "openai" }]'
 OTHER_MODEL = '[[models]]\nname = "n"\n'
+BUDGET = '[[budgets]]\nper = "month"\namount_usd = "5"\n'
+ADMIN = "test-admin-0123456789-0123456789-01"
 PRICE = '[[prices]]\nmodel = "m"\noutput_usd_per_million = "1"\n'
 
 # The text of a file; the key and the line of its only problem; a part of what is said.
@@ -118,6 +120,25 @@ BAD_FILES: list[tuple[str, str, int | None, str]] = [
         "without quotes",
     ),
     ('[[limits]]\nscope = "key"\nresource = "in_flight"\namount = 0\nper = "day"', "limits[0].per", 5, "absent"),
+    (f'{BUDGET}scope = "owner"', "budgets[0].owner", 1, "is missing"),
+    (f'{BUDGET}scope = "owner"\nowner = ""', "budgets[0].owner", 5, "not empty"),
+    (f'{BUDGET}scope = "owner"\nowner = "a\\u0000"', "budgets[0].owner", 5, "can be called"),
+    (f'{BUDGET}scope = "global"\nowner = "alice"', "budgets[0].owner", 5, "must be absent"),
+    (f'{BUDGET}scope = "key"', "budgets[0].scope", 4, "one of owner, global"),
+    (f'{BUDGET}scope = "global"\n' * 2, "budgets[1]", 5, "as an earlier one"),
+    ('[[budgets]]\nscope = "global"\nper = "hour"\namount_usd = 1', "budgets[0].per", 3, "one of day"),
+    ('[[budgets]]\nscope = "global"\nper = "day"\namount_usd = "0"', "budgets[0].amount_usd", 4, "above 0"),
+    ('[[budgets]]\nscope = "global"\nper = "day"\namount_usd = 0.5', "budgets[0].amount_usd", 4, "in quotes"),
+    ('[[budgets]]\nscope = "global"\nper = "day"\namount_usd = "9e9"', "budgets[0].amount_usd", 4, "dollars"),
+    ('[[admins]]\nname = "root"', "admins[0].key", 1, "openssl rand"),
+    ('[[admins]]\nname = "root"\nkey = "short"', "admins[0].key", 3, "32 to 512"),
+    (f'[[admins]]\nname = "root"\nkey = "{ADMIN} {ADMIN}"', "admins[0].key", 3, "without blanks"),
+    (f'[[admins]]\nname = "root"\nkey = "sk-cg-{ADMIN}"', "admins[0].key", 3, "for callers"),
+    (f'[[admins]]\nname = "a"\nkey = "{ADMIN}"\nkey_file = "x"', "admins[0].key_file", 4, "beside key"),
+    ('[[admins]]\nname = "a"\nkey_file = "missing"', "admins[0].key_file", 3, "cannot be read"),
+    (f'[[admins]]\nname = "a"\nkey = "{ADMIN}"\nmay = "all"', "admins[0].may", 4, "one of change, read"),
+    (f'[[admins]]\nname = "a"\nkey = "{ADMIN}"\n[[admins]]\nname = "b"\nkey = "{ADMIN}"', "admins[1].key", 6, "too"),
+    (f'[[admins]]\nname = "a"\nkey = "{ADMIN}"\n[[admins]]\nname = "a"\nkey = "{ADMIN}2"', "admins[1].key", 6, "too"),
     (f"{PRICE}input_usd_per_million = 0.25", "prices[0].input_usd_per_million", 4, "in quotes"),
     (f'{PRICE}input_usd_per_million = "-1"', "prices[0].input_usd_per_million", 4, "dollars"),
     (f'{PRICE}input_usd_per_million = "1e3"', "prices[0].input_usd_per_million", 4, "dollars"),
@@ -399,6 +420,17 @@ durability = "power"
 retention_days = 90
 [hedging]
 share_percent = 5
+[[budgets]]
+scope = "owner"
+owner = "alice"
+amount_usd = "5"
+per = "month"
+warn_at_percent = 90
+[[admins]]
+name = "root"
+key = "test-admin-0123456789-0123456789-01"
+owner = "alice"
+may = "read"
 [[prices]]
 model = "gpt-5-mini"
 input_usd_per_million = "0.25"
@@ -429,16 +461,16 @@ targets = [{ upstream = "backup" }]
 
 
 def test_the_file_that_is_mutated_below_is_good(load_text: Load) -> None:
-    """Every key that exists is in the file and is accepted, but for two that exclude others in it."""
+    """Every key that exists is in the file and is accepted, but for three that exclude others in it."""
     settings = load_text(GOOD)
     assert settings.server.route == "api"
-    assert settings.secrets() == {"sk-test-1", "sk-test-2", "sk-test-3", "p"}
+    assert settings.secrets() == {"sk-test-1", "sk-test-2", "sk-test-3", "p", "test-admin-0123456789-0123456789-01"}
     tables: dict[str, Any] = tomllib.loads(GOOD)
     for section, table in SECTIONS.items():
         assert set(tables[section]) == set(table.__struct_fields__)
     for name, table in LISTS.items():
         known = {key for item in tables[name] for key in item}
-        assert set(table.__struct_fields__) - known <= {"api_key_env", "api_key_file"}
+        assert set(table.__struct_fields__) - known <= {"api_key_env", "api_key_file", "key_file"}
     targets = {key for model in tables["models"] for target in model["targets"] for key in target}
     assert targets == set(TargetKeys.__struct_fields__)
 

@@ -158,6 +158,16 @@ class Keyring:
                 self._forget(mark, known)
         return frozenset(changed)
 
+    def digest(self, key: GatewayKey) -> str:
+        """Return what is to be stored of a key that is made here."""
+        return gateway_keys.digest(self._peppers[0], key)
+
+    def changed(self, key_id: str) -> None:
+        """Forget a key of which is known that it has changed: when it is next shown, it is looked up."""
+        for mark, known in list(self._known.items()):
+            if known.record.id == key_id:
+                self._forget(mark, known)
+
     def judge(self, record: KeyRecord, address: str, model: str | None = None) -> None:
         """Let a key be used from an address, and for a model once one is asked for; else raise `CallerError`.
 

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import functools
 import random
+import secrets
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
+from chatgate.administration import description
+from chatgate.administration.desk import Desk
+from chatgate.administration.door import MAX_ADDRESSES, WRONG_KEYS_PER_MINUTE, Admin
+from chatgate.administration.door import Door as AdminDoor
+from chatgate.administration.routes import Administration
+from chatgate.admission.address_limits import AddressLimits
 from chatgate.admission.addresses import Addresses
 from chatgate.admission.keys import Door
 from chatgate.admission.limits import Limits
@@ -69,6 +76,13 @@ class Parts(Struct, frozen=True):
     leaving: Leaving
     streams: set[Stream]
     keeping: Keeping
+    wrong_keys: AddressLimits
+
+
+def wrong_keys() -> AddressLimits:
+    """Return what counts wrong admin keys, whatever the configuration."""
+    rule = rule_of(WRONG_KEYS_PER_MINUTE, "minute", ("address",), "requests")
+    return AddressLimits([rule], time.monotonic_ns, max_callers=MAX_ADDRESSES)
 
 
 class Snapshot(Struct, frozen=True):
@@ -105,6 +119,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     dialects: dict[Surface, Dialect] = {
         Surface.PLAIN: PlainDialect(default_model),
         Surface.OPENAI: OpenAIDialect(),
+        Surface.ADMIN: OpenAIDialect(),
     }
     keys_url = (catalogue[default.provider].keys_url or catalogue["openai"].keys_url) or ""
     language = language_of_locale(settings.server.language) or LANGUAGES[0]
@@ -174,11 +189,12 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
             time.monotonic,
         ),
         balances=Balances(Spending(parts.keeping), functools.partial(datetime.now, UTC)),
+        administration=_administration(settings, parts),
         site=Site(
             catalogues=parts.catalogues,
             metrics=parts.metrics,
             metrics_type=CONTENT_TYPE,
-            openapi=openapi.describe(settings.server.route),
+            openapi=openapi.describe(settings.server.route, _more(settings)),
             route=settings.server.route,
             models=((default_model, *routing.names) if routing.is_open else routing.names),
             key_needed=_key_needed(settings, default),
@@ -208,6 +224,23 @@ def plain_model(settings: Settings, catalogue: Mapping[str, spec.Provider]) -> s
             return model.name
     provider = catalogue[settings.upstreams[0].provider]
     return provider.small_model or catalogue["openai"].small_model or demo.MODELS[0]
+
+
+def _administration(settings: Settings, parts: Parts) -> Administration | None:
+    """Return the admin API, None where no key opens it."""
+    if not settings.admins:
+        return None
+    admins = [(Admin(each.name, each.owner, each.may == "change"), each.key) for each in settings.admins]
+    clock = functools.partial(datetime.now, UTC)
+    desk = Desk(parts.keeping, parts.keeping, parts.log.event, clock, secrets.token_bytes)
+    return Administration(AdminDoor(admins, parts.wrong_keys), desk)
+
+
+def _more(settings: Settings) -> openapi.More | None:
+    """Return what is described besides what every configuration serves."""
+    if not settings.admins:
+        return None
+    return openapi.More(description.TAG, description.paths(), description.schemas())
 
 
 def _states(log: Log, predecessor: Snapshot | None) -> States:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from chatgate.accounting.book import Book
 from chatgate.accounting.catalogue import Catalogue
-from chatgate.accounting.holds import Holds
+from chatgate.accounting.holds import Budget, Holds
 from chatgate.accounting.journal import JournalUnavailable
 from chatgate.accounting.prices import PriceList
 from chatgate.accounting.segments import Position
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chatgate.accounting.folding import Read
+    from chatgate.admission.gateway_keys import GatewayKey
     from chatgate.settings import Settings
     from chatgate.vocabulary.keys import KeyRecord
 
@@ -96,8 +97,12 @@ class Keeping:
         self._tasks: list[asyncio.Task[None]] = []
 
     def adopt(self, settings: Settings) -> None:
-        """Charge by other prices, and keep calls as long as another configuration says, from now on."""
+        """Charge by other prices, against other budgets, and keep calls as long as another configuration says."""
         self._settings = settings
+        self.book.set_budgets(
+            Budget(each.scope, each.owner, each.per, each.amount_nano_usd, each.warn_at_percent)
+            for each in settings.budgets
+        )
         self.book.set_tariffs(PriceList(settings.prices, self._catalogue))
 
     def start(self) -> None:
@@ -174,6 +179,14 @@ class Keeping:
                         if await self.threads.write(ledger.forget, before, FORGET_CALLS) < FORGET_CALLS:
                             break
                         await asyncio.sleep(1)
+
+    def digest(self, key: GatewayKey) -> str:
+        """Return what is to be stored of a key, for whoever makes one."""
+        return self.keyring.digest(key)
+
+    def changed(self, record: KeyRecord) -> None:
+        """Act at once on a change of a key that was made here."""
+        self.keyring.changed(record.id)
 
     async def by_digest(self, digests: Sequence[str]) -> KeyRecord | None:
         """Return the key that has one of the digests, for the keyring."""

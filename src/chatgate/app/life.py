@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from chatgate.app.assembly import Parts, assemble, plain_model
+from chatgate.app.assembly import Parts, assemble, plain_model, wrong_keys
 from chatgate.app.keeping import Keeping
 from chatgate.app.reloading import Reloading
 from chatgate.attempts.leaving import Leaving
@@ -106,7 +106,9 @@ class App:
             share,
         )
         self._reload_failed = False
-        self._parts = Parts(self._log, self._metrics, self._transport, Catalogues(), Leaving(), set(), self._keeping)
+        self._parts = Parts(
+            self._log, self._metrics, self._transport, Catalogues(), Leaving(), set(), self._keeping, wrong_keys()
+        )
         self._snapshot = assemble(settings, self._parts)
         self.server = Server(self._snapshot.gateway)
 

@@ -47,6 +47,8 @@ def describe(settings: Settings) -> Iterator[tuple[str, str]]:
     trusted = ", ".join(server.trusted_proxies)
     yield "", f"believes X-Forwarded-For from {trusted}" if trusted else "believes X-Forwarded-For from nobody"
     yield from _labelled("limits", map(str, settings.limits)) if settings.limits else [("limits", "none")]
+    yield from _labelled("budgets", map(str, settings.budgets))
+    yield from _labelled("admin API", map(str, settings.admins)) if settings.admins else [("admin API", "off")]
     continuations = {name: provider.continuation for name, provider in catalogue.items()}
     yield from _labelled(
         "upstreams",

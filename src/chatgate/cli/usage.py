@@ -9,30 +9,29 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
+from chatgate.administration.usages import described, read_groupings, read_since
 from chatgate.cli.options import load_or_exit, storage_options
 from chatgate.cli.storage import opened
 from chatgate.cli.usage_table import table
 from chatgate.storage.usage import GROUPINGS
 from chatgate.storage.usage import usage as read_usage
-from chatgate.vocabulary.money import format_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
     from chatgate.storage.usage import Grouping, Usage
 
-_SPAN = re.compile(r"([0-9]{1,4})([mhdw])")
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+Result = TypeVar("Result")
+
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that begins with one of these for a formula."""
 
@@ -45,8 +44,8 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 @storage_options
 def usage(by: str, since: str | None, csv_file: str | None, *, as_json: bool, **arguments: object) -> None:
     """Show calls, tokens and cost."""
-    groupings = read_groupings(by)
-    first = None if since is None else read_since(since, datetime.now(UTC))
+    groupings = _read(by, read_groupings, "--by")
+    first = None if since is None else _read(since, lambda text: read_since(text, datetime.now(UTC)), "--since")
     settings = load_or_exit(arguments)
     with opened(settings) as database:
         groups = database.read(read_usage, groupings, since=first)
@@ -60,45 +59,12 @@ def usage(by: str, since: str | None, csv_file: str | None, *, as_json: bool, **
             click.echo(line)
 
 
-def read_groupings(text: str) -> list[Grouping]:
-    """Return the groupings of a list such as `key,day`, each once. Raises `click.BadParameter`."""
-    known = {str(grouping): grouping for grouping in GROUPINGS}
-    words = [word.strip().lower() for word in text.split(",") if word.strip()]
-    for word in words:
-        if word not in known:
-            raise click.BadParameter(f"{word!r} is none of {', '.join(GROUPINGS)}", param_hint="--by")
-    return [known[word] for word in dict.fromkeys(words)]
-
-
-def read_since(text: str, now: datetime) -> datetime:
-    """Return the time that a span before now, or a date in UTC, means. Raises `click.BadParameter`."""
-    span = _SPAN.fullmatch(text.strip().lower())
+def _read(text: str, read: Callable[[str], Result], option: str) -> Result:
+    """Read an option's text. Raises `click.BadParameter`."""
     try:
-        if span is not None:
-            return now - timedelta(**{_UNITS[span[2]]: int(span[1])})
-        moment = datetime.fromisoformat(text.strip())
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{text!r} is neither a span such as 90m, 24h, 7d or 2w nor a date such as 2026-11-01", param_hint="--since"
-        ) from None
-
-
-def described(groupings: Sequence[Grouping], group: Usage) -> dict[str, Any]:
-    """Return a group as programs get it; a grouping's value is None for calls that had none."""
-    found: dict[str, Any] = {}
-    for grouping, value in zip(groupings, group.group, strict=True):
-        found[grouping] = value or None
-        if grouping == "key":
-            found["key_name"] = group.key_name
-    return found | {
-        "calls": group.calls,
-        "input_tokens": group.input_tokens,
-        "output_tokens": group.output_tokens,
-        "cost_usd": format_usd(group.cost_nano_usd),
-        "unknown_calls": group.unknown_calls,
-        "unknown_usd": format_usd(group.unknown_nano_usd),
-    }
+        return read(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
 
 
 def _write_csv(groupings: Sequence[Grouping], groups: Sequence[Usage], target: str) -> None:

@@ -26,6 +26,9 @@ MAX_FIELDS = 1000
 MAX_NESTED = 200_000
 """How many objects and arrays a body may hold; to check more would hold up other calls."""
 
+MAX_SHOWN_CHARACTERS = 64
+"""As much of an unknown field's name is told."""
+
 MAX_NUMBER_CHARACTERS = 400
 """A longer number has no honest use, and converting it would cost time."""
 
@@ -39,6 +42,7 @@ _STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?\d[\d.eE+-]{3,}+)')
 _BRACKETS_ALIKE = bytes.maketrans(b"{}", b"[]")
 _NEITHER_BRACKETS_NOR_QUOTES = bytes(set(range(256)) - set(b'[]{}"'))
 _INTEGERS = range(-(2**63), 2**63)
+_UNKNOWN = re.compile(r"unknown field `(?P<field>.*?)`(?: - at `\$[^`]*`)?\Z", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
 _WRONG_TYPE = re.compile(r"Expected `(?P<expected>\w+)[^`]*`, got ")
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
@@ -94,6 +98,10 @@ def refusal_of(error: msgspec.ValidationError) -> CallerError:
     text = str(error)
     at = _PATH.search(text)
     path = at["path"] if at else ""
+    if unknown := _UNKNOWN.search(text):
+        field = unknown["field"][:MAX_SHOWN_CHARACTERS]
+        path = f"{path}.{field}" if path else field
+        return CallerError(Kind.INVALID_VALUE, "unknown_field", param=path, parameters={"field": path})
     if missing := _MISSING.search(text):
         path = f"{path}.{missing['field']}" if path else missing["field"]
         return CallerError(Kind.INVALID_VALUE, "missing_field", param=path, parameters={"field": path})
@@ -153,5 +161,5 @@ def _refuse_duplicates(body: bytes) -> None:
     seen: set[str] = set()
     for name, _ in outermost:
         if name in seen:
-            raise _refusal("duplicate_field", field=name[:64])
+            raise _refusal("duplicate_field", field=name[:MAX_SHOWN_CHARACTERS])
         seen.add(name)

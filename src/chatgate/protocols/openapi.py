@@ -10,25 +10,39 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from chatgate import __version__
 from chatgate.protocols.openapi_components import COMPONENTS, IDS, STANDING, WHO, Part, json_body, schema
 
 
-def describe(route: str) -> bytes:
+class More(Struct, frozen=True):
+    """What else is served: a tag, its paths, and the schemas that these refer to."""
+
+    tag: Part
+    paths: dict[str, Part]
+    schemas: Part
+
+
+def describe(route: str, more: More | None = None) -> bytes:
     """Return the document as JSON; `route` is the plain API's path without its slash, "" for the root."""
     paths: dict[str, Part] = {"/": {"get": _page("showPage"), "head": _PROBE}}
     if route:
         paths[f"/{route}"] = {"get": _page("showPageOfRoute")}
     paths[f"/{route}"]["post"] = _ASK
+    tags, components = _TAGS, COMPONENTS
+    if more is not None:
+        tags = [*tags, more.tag]
+        paths |= more.paths
+        components = components | {"schemas": components["schemas"] | more.schemas}
     document = {
         "openapi": "3.1.0",
         "info": _INFO,
         "servers": [{"url": "/", "description": "The address that this document came from."}],
-        "tags": _TAGS,
+        "tags": tags,
         "security": [{}, *({name: []} for name in COMPONENTS["securitySchemes"])],
         "paths": paths | _PATHS,
-        "components": COMPONENTS,
+        "components": components,
     }
     return msgspec.json.encode(document)
 

@@ -2,7 +2,7 @@
 
 tree         the settings that a process runs with
 reading      where they come from and what wins; the only reader of `os.environ`
-upstreams, limits, models, prices    the rules of the lists
+upstreams, limits, budgets, admins, models, prices    the rules of the lists
 storage      where keys and records are kept
 environment  the names of environment variables
 document     the file, and the line of each key
@@ -17,6 +17,8 @@ from chatgate.settings.problems import Problem, SettingsError
 from chatgate.settings.reading import load, load_from_process
 from chatgate.settings.tree import (
     AccessSettings,
+    AdminSettings,
+    BudgetRule,
     LedgerSettings,
     LimitRule,
     ModelSettings,
@@ -32,6 +34,8 @@ from chatgate.settings.upstreams import OPENAI_COMPATIBLE
 __all__ = [
     "OPENAI_COMPATIBLE",
     "AccessSettings",
+    "AdminSettings",
+    "BudgetRule",
     "LedgerSettings",
     "LimitRule",
     "ModelSettings",

@@ -38,7 +38,7 @@ _LONG_KEYS = {
     for section, table in SECTIONS.items()
     for field in msgspec.structs.fields(table)
 }
-_OWN_SECRETS = ("CHATGATE_DATABASE_URL", "CHATGATE_PEPPER", "CHATGATE_REDIS_URL")
+_OWN_SECRETS = ("CHATGATE_ADMIN_KEY", "CHATGATE_DATABASE_URL", "CHATGATE_PEPPER", "CHATGATE_REDIS_URL")
 _KNOWN = frozenset(
     {
         *_SHORT_KEYS,

@@ -57,6 +57,10 @@ Per = Annotated[
     Literal["second", "minute", "hour", "day", "week", "month"] | None,
     Meta(description="one of second, minute, hour, day, week, month"),
 ]
+BudgetScope = Annotated[Literal["owner", "global"], Meta(description="one of owner, global")]
+BudgetPer = Annotated[Literal["day", "week", "month", "ever"], Meta(description="one of day, week, month, ever")]
+WarnAt = Annotated[int, Meta(ge=0, le=100, description="a whole number from 0 (never) to 100")]
+May = Annotated[Literal["change", "read"], Meta(description="one of change, read")]
 Durability = Annotated[Literal["process", "power"], Meta(description="one of process, power")]
 Days = Annotated[int, Meta(ge=0, le=36_500, description="a whole number of days from 0 (for ever) to 36500")]
 Recovery = Annotated[Literal["resume", "error"], Meta(description="one of resume, error")]
@@ -136,6 +140,26 @@ class LimitKeys(Struct, frozen=True):
     per: Per = None
 
 
+class BudgetKeys(Struct, frozen=True):
+    """An item of `[[budgets]]`; `owner` is None for all together. Money is in US dollars."""
+
+    scope: BudgetScope
+    amount_usd: Dollars
+    per: BudgetPer
+    owner: Text | None = None
+    warn_at_percent: WarnAt = 80
+
+
+class AdminKeys(Struct, frozen=True):
+    """An item of `[[admins]]`; `owner` is None for everybody's keys."""
+
+    name: Name
+    key: Secret | None = None
+    key_file: Secret | None = None
+    owner: Text | None = None
+    may: May = "change"
+
+
 class PriceKeys(Struct, frozen=True):
     """An item of `[[prices]]`, in US dollars for a million tokens."""
 
@@ -202,6 +226,8 @@ SECTIONS: dict[str, type[Struct]] = {
 
 LISTS: dict[str, type[Struct]] = {
     "limits": LimitKeys,
+    "budgets": BudgetKeys,
+    "admins": AdminKeys,
     "prices": PriceKeys,
     "upstreams": UpstreamKeys,
     "models": ModelKeys,

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from msgspec import structs
 
+from chatgate.settings.admins import read_admins
+from chatgate.settings.budgets import read_budgets
 from chatgate.settings.document import Document, read_document
 from chatgate.settings.entries import Entries, Entry, fill, read_entries
 from chatgate.settings.environment import Environment
@@ -107,6 +109,8 @@ class _Reading:
         server = self._read_server(sections["server"])
         access = self._read_access(sections["access"])
         limits = read_limits(self._document, seed, self._problems)
+        budgets = read_budgets(self._document, self._problems)
+        admins = read_admins(self._document, self._environment, self._problems)
         prices = read_prices(self._document, self._problems)
         accounts = read_upstreams(self._document, self._environment, self._providers, self._problems)
         names = self._document.names("upstreams") or [upstream.name for upstream in accounts.upstreams]
@@ -123,6 +127,8 @@ class _Reading:
             server=server,
             access=access,
             limits=limits,
+            budgets=budgets,
+            admins=admins.admins,
             timeouts=Timeouts(**structs.asdict(fill(TimeoutKeys, sections["timeouts"]))),
             retry=RetrySettings(**structs.asdict(fill(RetryKeys, sections["retry"]))),
             streams=StreamSettings(**structs.asdict(fill(StreamKeys, sections["streams"]))),
@@ -136,7 +142,7 @@ class _Reading:
             database_url=storage.database_url,
             pepper=storage.pepper,
             warnings=tuple(self._warnings),
-            secret_values=accounts.secrets | storage.secrets,
+            secret_values=accounts.secrets | storage.secrets | admins.secrets,
         )
 
     def _find_config(self) -> tuple[Path, str] | None:

@@ -61,6 +61,44 @@ class LimitRule(Struct, frozen=True):
         return f"{rate.replace('_', ' ')} {whose}"
 
 
+class BudgetRule(Struct, frozen=True):
+    """At most so much money, in nano-USD, per day, week, month or `ever`, from the keys of an owner or by all calls.
+
+    `owner` is "" for the scope `global`. From `warn_at_percent` of it on it is worth a warning; 0 for never.
+    """
+
+    scope: Literal["owner", "global"]
+    owner: str
+    amount_nano_usd: int
+    per: Literal["day", "week", "month", "ever"]
+    warn_at_percent: int = 80
+
+    def __str__(self) -> str:
+        """Describe the budget for the operator: `$5 per month for the keys of alice`."""
+        whose = "in all" if self.scope == "global" else f"for the keys of {self.owner}"
+        period = "ever" if self.per == "ever" else f"per {self.per}"
+        return f"${format_usd(self.amount_nano_usd)} {period} {whose}"
+
+
+class AdminSettings(Struct, frozen=True):
+    """Who may administer over HTTP. `owner` is whose keys only, None for all; with `"read"` nothing is changed."""
+
+    name: str
+    key: str
+    owner: str | None = None
+    may: Literal["change", "read"] = "change"
+
+    def __repr__(self) -> str:
+        """Hide the key."""
+        return f"AdminSettings({self.name})"
+
+    def __str__(self) -> str:
+        """Describe what the admin may, for the operator."""
+        what = "may change" if self.may == "change" else "may read"
+        whose = "all keys" if self.owner is None else f"the keys of {self.owner}"
+        return f"{self.name} {what} {whose}"
+
+
 class Price(Struct, frozen=True):
     """What a model costs, in US dollars for a million tokens, exactly as written."""
 
@@ -150,6 +188,8 @@ class Settings(Struct, frozen=True):
     server: ServerSettings
     access: AccessSettings
     limits: tuple[LimitRule, ...]
+    budgets: tuple[BudgetRule, ...]
+    admins: tuple[AdminSettings, ...]
     timeouts: Timeouts
     retry: RetrySettings
     streams: StreamSettings

@@ -87,6 +87,18 @@ def list_keys(
     return _listed(connection, condition, limit)
 
 
+def page(connection: Connection, after_id: str | None, limit: int, *, owner: str | None = None) -> list[KeyRecord]:
+    """Return keys as `list_keys` does, after the one with an id, which has to be of that owner too.
+
+    Raises `InvalidField`.
+    """
+    try:
+        after = None if after_id is None else get(connection, after_id, owner=owner)
+    except KeyNotFound:
+        raise InvalidField("after", "out_of_range") from None
+    return list_keys(connection, owner=owner, after=after, limit=limit)
+
+
 def versions(connection: Connection, key_ids: Iterable[str]) -> dict[str, int]:
     """Return the versions of those keys that exist.
 

@@ -31,6 +31,7 @@ class Operation(enum.StrEnum):
     MODEL = "model"
     SUBSCRIPTION = "subscription"
     USAGE = "usage"
+    ADMIN = "admin"
     PAGE = "page"
     HEALTH = "healthz"
     READY = "readyz"
@@ -45,6 +46,7 @@ class Surface(enum.StrEnum):
 
     PLAIN = "plain"
     OPENAI = "openai"
+    ADMIN = "admin"
 
 
 class Endpoint(Struct, frozen=True, gc=False):

@@ -25,6 +25,8 @@ MAX_ITEMS = 100
 MAX_PATTERN_CHARACTERS = 256
 MAX_ADDRESS_CHARACTERS = 64
 MAX_AMOUNT = 2**63 - 1
+MAX_COUNT = 10**12
+"""The highest limit on what is counted, money aside."""
 _MAX_WORD_CHARACTERS = 32
 _FIRST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from chatgate.admission.addresses import parse_network
 from chatgate.i18n import LANGUAGES
-from chatgate.vocabulary.keys import KeyBudget, KeyLimit
+from chatgate.vocabulary.keys import MAX_COUNT, KeyBudget, KeyLimit
 from chatgate.vocabulary.money import MAX_NANO_USD, parse_usd
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ RESOURCES = ("requests", "input_tokens", "output_tokens", "tokens", "usd", "in_f
 WINDOWS = ("second", "minute", "hour", "day", "week", "month")
 PERIODS = ("day", "week", "month", "ever")
 
-_MAX_AMOUNT = 10**12
 _LIMIT = re.compile(
     r"(?P<resource>[a-z_-]+)=(?P<amount>[0-9.]+)(?:/(?P<per>[a-z]+))?(?::(?P<model>.+))?", re.IGNORECASE
 )
@@ -243,8 +242,8 @@ def _items(text: str) -> tuple[str, ...]:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= _MAX_AMOUNT:
-        raise ValueError(f"{text!r} is no whole number from 1 to {_MAX_AMOUNT}")
+    if not text.isdigit() or not 1 <= int(text) <= MAX_COUNT:
+        raise ValueError(f"{text!r} is no whole number from 1 to {MAX_COUNT}")
     return int(text)
 
 

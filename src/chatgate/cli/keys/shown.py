@@ -6,6 +6,9 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from chatgate.protocols import key_document
 from chatgate.vocabulary.money import format_usd
 
 if TYPE_CHECKING:
@@ -20,29 +23,8 @@ _HEADINGS = ("ID", "NAME", "OWNER", "STATE", "EXPIRES", "LIMITS", "BUDGET")
 
 def as_object(record: KeyRecord, now: datetime, key: str | None = None) -> dict[str, Any]:
     """Return what there is to say about a key for JSON; `key` is its text, at the moment it is made."""
-    return {
-        "id": record.id,
-        "name": record.name,
-        **({} if key is None else {"key": key}),
-        "display": record.display,
-        "state": record.state(now).value,
-        "owner": record.owner,
-        "enabled": record.enabled,
-        "created_at": moment(record.created_at),
-        "expires_at": moment(record.expires_at),
-        "revoked_at": moment(record.revoked_at),
-        "rotated_at": moment(record.rotated_at),
-        "allowed_models": list(record.allowed_models),
-        "allowed_addresses": list(record.allowed_addresses),
-        "limits": [_limit_object(limit) for limit in record.limits],
-        "budgets": [
-            {"amount_usd": format_usd(budget.amount_nano_usd), "per": budget.per, "warn_at": budget.warn_at_percent}
-            for budget in record.budgets
-        ],
-        "language": record.language,
-        "notes": record.notes,
-        "version": record.version,
-    }
+    told: dict[str, Any] = msgspec.to_builtins(key_document.shown(record, now, key))
+    return told
 
 
 def as_lines(record: KeyRecord, now: datetime) -> Iterator[str]:
@@ -91,11 +73,6 @@ def budget_text(budget: KeyBudget) -> str:
     return f"${format_usd(budget.amount_nano_usd)} {period}{warning}"
 
 
-def moment(at: datetime | None) -> str | None:
-    """Return a time as RFC 3339 has it, to the second and in UTC."""
-    return None if at is None else f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def _row(record: KeyRecord, now: datetime) -> tuple[str, ...]:
     return (
         record.id,
@@ -106,12 +83,6 @@ def _row(record: KeyRecord, now: datetime) -> tuple[str, ...]:
         ", ".join(map(limit_text, record.limits)) or "-",
         ", ".join(f"${format_usd(budget.amount_nano_usd)}/{budget.per}" for budget in record.budgets) or "-",
     )
-
-
-def _limit_object(limit: KeyLimit) -> dict[str, Any]:
-    """Return a limit for JSON; money is an exact decimal string, all else a number."""
-    amount = format_usd(limit.amount) if limit.resource == "usd" else limit.amount
-    return {"resource": limit.resource, "amount": amount, "per": limit.per, "model": limit.model}
 
 
 def _line(label: str, text: str) -> str:
