@@ -42,6 +42,7 @@ _OPENAI, _CHAT = Surface.OPENAI, Operation.CHAT
 _NO_KEY, _GATEWAY = KeyKind.NONE, KeyKind.GATEWAY
 _NO_RULES: tuple[Rule, ...] = ()
 _MAX_KEYS = 10_000
+_PROVIDER = KeyKind.PROVIDER
 
 
 class Admitting:
@@ -148,6 +149,8 @@ class Admitting:
             key_id, owner, rules = record.id, record.owner, self._rules_of(record)
         bound = NOTHING
         budgets = self._book.budgets_of(record, owner)
+        if budgets and _is_theirs(caller, route):
+            budgets = ()
         if (rules or budgets) and not self._is_alone:
             # Each of several processes would count for itself, and together they would let through a multiple.
             raise Overloaded("limits_need_one_worker")
@@ -289,3 +292,10 @@ async def _when_told(standing: Awaitable[Standing]) -> bytes:
         return ratelimit_headers(await standing)
     except Overloaded:
         return b""
+
+
+def _is_theirs(caller: Caller, route: Route) -> bool:
+    """Tell whether a call can only go where the caller's own key of a provider is shown, so that it is their bill."""
+    return caller.key.kind is _PROVIDER and all(
+        candidate.target.upstream.is_default for each in (route, *route.fallbacks) for candidate in each.candidates
+    )

@@ -34,12 +34,12 @@ def upstream(name: str, base_url: str, **more: Any) -> str:
     """Return an item of `[[upstreams]]`; one without keys says that none is needed."""
     if not {"api_key", "api_keys"} & set(more):
         more["api_key"] = "none"
-    return _table("upstreams", {"name": name, "base_url": base_url, **more})
+    return table("upstreams", {"name": name, "base_url": base_url, **more})
 
 
 def model(name: str, targets: Sequence[Mapping[str, Any]], **more: Any) -> str:
     """Return an item of `[[models]]`."""
-    return _table("models", {"name": name, "targets": list(targets), **more})
+    return table("models", {"name": name, "targets": list(targets), **more})
 
 
 def target(upstream: str, model: str, **more: Any) -> dict[str, Any]:
@@ -59,5 +59,6 @@ def pair(name: str, first: str, second: str, **more: Any) -> str:
     )
 
 
-def _table(kind: str, values: Mapping[str, Any]) -> str:
+def table(kind: str, values: Mapping[str, Any]) -> str:
+    """Return an item of an array of tables."""
     return f"[[{kind}]]\n" + "".join(f"{key} = {written(value)}\n" for key, value in values.items()) + "\n"
