@@ -25,17 +25,19 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from chatgate.admission.limits import NOTHING, Bound
+from chatgate.admission.running import ENDED_REASONS
 from chatgate.attempts.stages import Admitted
 from chatgate.attempts.stream import Stream
 from chatgate.protocols import sse
 from chatgate.refusals import JSON_TYPE, Refusals
-from chatgate.vocabulary.errors import GateError, InternalError, Kind, Overloaded, UpstreamError
+from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Overloaded, UpstreamError
 from chatgate.vocabulary.exchange import Decoded, Identified, Outcome, Reply, Settled, Surface
 from chatgate.vocabulary.money import format_usd
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from chatgate.admission.running import Running
     from chatgate.admitting import Admitting
     from chatgate.attempts.attempt import Attempt
     from chatgate.attempts.calling import Calling
@@ -57,7 +59,7 @@ _CLIENT_CLOSED_REQUEST = 499
 
 # A look at an Enum's member costs more than one at a name of the module.
 _PLAIN = Surface.PLAIN
-_PRODUCTIVE = frozenset({Outcome.COMPLETED, Outcome.CLIENT_LEFT})
+_PRODUCTIVE = frozenset({Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.REVOKED})
 _COMPLETED, _REFUSED, _UPSTREAM_FAILED = Outcome.COMPLETED, Outcome.REFUSED, Outcome.UPSTREAM_FAILED
 
 
@@ -114,6 +116,7 @@ class Pipeline:
         admitting: Admitting,
         calling: Calling,
         leaving: Leaving,
+        running: Running,
         streams: set[Stream],
         observers: tuple[Observer, ...],
         clock: Callable[[], float],
@@ -125,6 +128,7 @@ class Pipeline:
         self._admitting = admitting
         self._calling = calling
         self._leaving = leaving
+        self._running = running
         self._observers = observers
         self._clock = clock
         self._streams = streams
@@ -157,19 +161,14 @@ class Pipeline:
             settled.stream = chat.stream
             if decoded.caller.record is not None:
                 settled.key = decoded.caller.record.id
+                self._running.begin(envelope.request_id, decoded.caller.record, port.cancel)
             asked = self._admitting.admit(decoded, len(body))
             admitted = call.admitted = asked if isinstance(asked, Admitted) else await asked
             plan = call.plan = self._plan(admitted)
             settled.outcome = _UPSTREAM_FAILED
-            if chat.stream:
-                await self._stream(call, admitted, plan)
-            else:
-                await self._whole(call, admitted, plan)
+            await (self._stream if chat.stream else self._whole)(call, admitted, plan)
         except asyncio.CancelledError as cancelled:
-            if cancelled.args[:1] == (DRAINING,):
-                settled.outcome = _REFUSED  # By us: it is not the provider's doing.
-                await self._fail(call, Overloaded(DRAINING))
-            else:
+            if not await self._was_ended(call, _reason_of(cancelled)):
                 settled.outcome, settled.status = Outcome.CLIENT_LEFT, _CLIENT_CLOSED_REQUEST
                 if self._read_on(call):
                     return
@@ -181,8 +180,22 @@ class Pipeline:
             settled.outcome = _REFUSED
             await self._fail(call, InternalError())
         finally:
+            if settled.key:
+                self._running.over(envelope.request_id)
             if not call.is_settled:
                 self._settle(call)
+
+    async def _was_ended(self, call: _Call, reason: str) -> bool:
+        """Tell the caller of a call that was cancelled by us; False when it was the caller who left."""
+        if reason == DRAINING:
+            call.settled.outcome = _REFUSED  # By us: it is not the provider's doing.
+            await self._fail(call, Overloaded(DRAINING))
+        elif reason in ENDED_REASONS:
+            call.settled.outcome = Outcome.REVOKED
+            await self._fail(call, CallerError(Kind.INVALID_KEY, reason))
+        else:
+            return False
+        return True
 
     def _decode(self, identified: Identified, body: bytes) -> Decoded:
         """Read the body, and the key in it."""
@@ -219,7 +232,7 @@ class Pipeline:
         task = asyncio.ensure_future(self._calling.whole(admitted, dialect, plan))
         try:
             return await asyncio.shield(task)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
 
             async def read_on() -> None:
                 try:
@@ -228,7 +241,8 @@ class Pipeline:
                     task.cancel()
                 call.attempt, call.usage, call.got_bytes = attempt, attempt.usage, attempt.got_bytes
 
-            if task.done() or not self._leaving.take(read_on, lambda: self._settle(call)):
+            is_unwanted = task.done() or _reason_of(cancelled) in ENDED_REASONS
+            if is_unwanted or not self._leaving.take(read_on, lambda: self._settle(call)):
                 task.cancel()
             else:
                 call.is_settled = True
@@ -366,6 +380,11 @@ class Pipeline:
         settled.duration_ms = round((self._clock() - arrived_at) * 1000, 3)
         for observer in self._observers:
             observer.call(settled)
+
+
+def _reason_of(cancelled: asyncio.CancelledError) -> str:
+    """Return the message that a call was cancelled with, "" when its caller just left."""
+    return str(cancelled.args[0]) if cancelled.args else ""
 
 
 @lru_cache(maxsize=1024)

@@ -78,6 +78,10 @@ class Port:
         assert not self.is_finished
         self.is_finished = True
 
+    def cancel(self, reason: str) -> None:
+        """Refuse: the calls of these tests are ended by their callers."""
+        raise AssertionError(reason)
+
     async def drained(self) -> None:
         """Return when the caller reads again: at once, unless a test has set `reads`."""
         if self.reads is not None:

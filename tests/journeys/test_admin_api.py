@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import time
@@ -15,10 +16,10 @@ import pytest_asyncio
 from chatgate.administration.desk import NoBody
 from chatgate.administration.door import WRONG_KEYS_PER_MINUTE
 from chatgate.administration.routes import MAX_BODY_BYTES, PREFIX, ROUTES, Permission, Route
-from fakes import fleet
+from fakes import fleet, scripts
 from fakes import http_client as http
 from fakes.gateway import Gateway, StartGateway, running
-from fakes.upstream import FakeUpstream
+from fakes.upstream import FakeUpstream, Tap
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("upstream")]
 
@@ -373,6 +374,18 @@ async def test_several_workers_administer_together(upstream: FakeUpstream) -> No
         place = Place(gateway)
         made = await place.make()
         assert [(await place.call(made["key"])).status for _ in range(12)] == [200] * 12
-        assert (await place.ask("POST", f"{KEYS}/{made['id']}/revoke")).status == 200
-        await asyncio.sleep(1.5)
-        assert [(await place.call(made["key"])).status for _ in range(12)] == [401] * 12
+        upstream.on_model("one", *[scripts.stream(scripts.told("word " * 9, by="a"), tap=Tap(3)) for _ in range(8)])
+        async with contextlib.AsyncExitStack() as stack:
+            body, headers = {**http.chat("Hi", "one"), "stream": True}, [http.bearer(made["key"])]
+            streams = [
+                await stack.enter_async_context(http.open_stream(gateway.port, CHAT, body, headers)) for _ in range(8)
+            ]
+            began_at = time.monotonic()
+            assert (await place.ask("POST", f"{KEYS}/{made['id']}/revoke")).status == 200
+            for each in streams:
+                heard = await each.rest()
+                assert b"invalid_api_key" in heard
+                assert b"[DONE]" not in heard
+            assert time.monotonic() - began_at < 5
+        while 200 in [(await place.call(made["key"])).status for _ in range(12)]:
+            assert time.monotonic() - began_at < 5

@@ -30,7 +30,7 @@ RETRY_AFTER_SECONDS: Final = 10.0
 
 _REMEMBERED: Final = 4096
 
-_BILLED: Final = frozenset({Outcome.COMPLETED, Outcome.CLIENT_LEFT})
+_BILLED: Final = frozenset({Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.REVOKED})
 """How a call has to end for its caller to pay. What failed is the provider's fault or ours."""
 
 
@@ -165,8 +165,8 @@ class Entry(Struct, gc=False, eq=False):
     ) -> int:
         """Write down how the call ended, turn its hold into what it cost, and return that in nano-USD.
 
-        Again changes nothing. A caller pays when the answer is whole, and for what was produced of it when they left;
-        never for what failed. A call that was never dispatched leaves no record.
+        Again changes nothing. A caller pays when the answer is whole, and for what was produced of it when they left
+        or their key was taken away; never for what failed. A call that was never dispatched leaves no record.
 
         `attempt` is the one that served the call, 0 for the last. `usage` is the provider's last usage object, as it
         came; `usage_is_final` says that nothing but it could follow. Failing that, tokens are what was counted, or are

@@ -171,6 +171,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
             random=random.random,
         ),
         leaving=parts.leaving,
+        running=parts.keeping.running,
         streams=parts.streams,
         observers=observers,
         clock=time.monotonic,

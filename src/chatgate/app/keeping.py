@@ -23,6 +23,7 @@ from chatgate.accounting.journal import JournalUnavailable
 from chatgate.accounting.prices import PriceList
 from chatgate.accounting.segments import Position
 from chatgate.admission.keyring import Keyring, LookupUnavailable
+from chatgate.admission.running import Running
 from chatgate.storage import keys, ledger, migration, pepper
 from chatgate.storage.database import open_database
 from chatgate.storage.errors import StorageError, StorageUnavailable
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from chatgate.vocabulary.keys import KeyRecord
 
 REFRESH_SECONDS = 1.0
-"""How often changed keys are asked for: a revoked key is refused within this time, and at once where it is unknown."""
+"""How often changed keys are asked for: within this time a revoked key is refused, and calls under way with it end."""
 
 CATCH_UP_SECONDS = 5.0
 """How long a start waits until the ledger has what earlier processes left."""
@@ -65,7 +66,7 @@ class DataDirectoryError(Exception):
 
 
 class Keeping:
-    """The storage of one process, and what works with it: `keyring` and `book`."""
+    """The storage of one process, and what works with it: `keyring`, `running` and `book`."""
 
     def __init__(self, settings: Settings, number: int = 1) -> None:
         """Open everything; `number` is the worker's.
@@ -92,6 +93,7 @@ class Keeping:
             _LOG.error("The database cannot be used, and is tried again: %s", error)
         self._threads = DatabaseThreads(self._database)
         self.keyring = Keyring(self._peppers, self, time.monotonic, _now)
+        self.running = Running(self)
         self._catalogue = Catalogue()
         self.book = self._open_book(data, node, number)
         self._tasks: list[asyncio.Task[None]] = []
@@ -166,6 +168,7 @@ class Keeping:
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             await self.keyring.refresh()
+            await self.running.refresh()
 
     async def _keep_forgetting(self) -> None:
         """Delete calls that are older than the operator wants to keep, a few at a time."""
@@ -187,6 +190,7 @@ class Keeping:
     def changed(self, record: KeyRecord) -> None:
         """Act at once on a change of a key that was made here."""
         self.keyring.changed(record.id)
+        self.running.changed(record)
 
     async def by_digest(self, digests: Sequence[str]) -> KeyRecord | None:
         """Return the key that has one of the digests, for the keyring."""
@@ -206,6 +210,13 @@ class Keeping:
         """Return the versions of those keys that exist, for the keyring."""
         try:
             return await self.threads.read(keys.versions, list(key_ids))
+        except StorageUnavailable as error:
+            raise LookupUnavailable from error
+
+    async def records(self, key_ids: Iterable[str]) -> Mapping[str, KeyRecord]:
+        """Return those keys that exist, for the calls under way."""
+        try:
+            return await self.threads.read(keys.records, list(key_ids))
         except StorageUnavailable as error:
             raise LookupUnavailable from error
 

@@ -161,6 +161,11 @@ class Connection(Answering):
             case Stage.DISCARDING | Stage.CLOSING:
                 self.abort()
 
+    def cancel(self, reason: str) -> None:
+        """Cancel the call that is being served, with a reason; nothing when it has ended."""
+        if self.run is not None:
+            self.run.cancel(reason)
+
     def close_if_idle(self) -> None:
         """Close a connection on which nothing is under way (called by the drain)."""
         if self._stage == Stage.HEAD and not self._reader.has_begun and not self._kept:

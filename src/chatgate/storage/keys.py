@@ -114,6 +114,17 @@ def versions(connection: Connection, key_ids: Iterable[str]) -> dict[str, int]:
     return found
 
 
+def records(connection: Connection, key_ids: Iterable[str]) -> dict[str, KeyRecord]:
+    """Return those keys that exist, whatever their state."""
+    asked = list(key_ids)
+    found: dict[str, KeyRecord] = {}
+    for first in range(0, len(asked), _MAX_ASKED_AT_ONCE):
+        some = asked[first : first + _MAX_ASKED_AT_ONCE]
+        rows = connection.execute(select(*_SHOWN).where(_KEYS.c.id.in_(some)))
+        found.update((row.id, _record(row)) for row in rows)
+    return found
+
+
 def count(connection: Connection) -> int:
     """Return how many keys there are, whatever their state."""
     return connection.execute(select(func.count()).select_from(_KEYS)).scalar_one()

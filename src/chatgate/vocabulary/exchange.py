@@ -105,6 +105,8 @@ class Outcome(enum.StrEnum):
     UPSTREAM_FAILED = "upstream_failed"
     CLIENT_LEFT = "client_left"
     REFUSED = "refused"
+    REVOKED = "revoked"
+    """Its key was taken away while it was under way."""
 
 
 class Settled(Struct, gc=False, omit_defaults=True):
@@ -240,6 +242,9 @@ class CallerPort(Protocol):
 
     def finish(self) -> None:
         """End the body."""
+
+    def cancel(self, reason: str) -> None:
+        """Cancel the call that is being served, with a reason; nothing when it has ended."""
 
     async def drained(self) -> None:
         """Return at once while the caller reads; else when it reads again."""

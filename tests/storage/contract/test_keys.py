@@ -245,6 +245,21 @@ def test_versions_tell_what_changed(database: Database, ids: Iterator[str]) -> N
     database.write(keys.revoke, names[1], LATER)
     assert database.read(keys.versions, names) == {names[0]: 1, names[1]: 2, names[2]: 1}
     assert database.read(keys.versions, []) == {}
+    found = database.read(keys.records, names)
+    assert {name: record.version for name, record in found.items()} == database.read(keys.versions, names)
+    assert found[names[1]].revoked_at == LATER
+
+
+def test_a_page_begins_after_a_key_of_the_same_owner(database: Database) -> None:
+    """By its id; another owner's key is none to begin after, and neither is one that does not exist."""
+    ours = [make(database, f"ours{number}", NewKey("a", owner="we")) for number in range(3)]
+    make(database, "theirs", NewKey("b", owner="they"))
+    assert database.read(keys.page, None, 2, owner="we") == ours[:2]
+    assert database.read(keys.page, "ours1", 2, owner="we") == ours[2:]
+    assert [key.id for key in database.read(keys.page, "ours2", 2)] == ["theirs"]
+    for after in ("theirs", "none"):
+        with pytest.raises(InvalidField):
+            database.read(keys.page, after, 2, owner="we")
 
 
 def test_what_no_key_can_have_is_refused(database: Database) -> None:
