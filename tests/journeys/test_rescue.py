@@ -370,8 +370,13 @@ async def test_nothing_is_gone_on_with_when_the_operator_does_not_want_it(
         assert len(upstream.calls) == 1
 
 
-ALL = ("assistant_last", "prefix", "continue_final_message")
-WITH_PREFIX = {"assistant_last": {}, "prefix": {"prefix": True}, "continue_final_message": {}}
+ALL = ("assistant_last", "prefix", "partial", "continue_final_message")
+WITH_PREFIX = {
+    "assistant_last": {},
+    "prefix": {"prefix": True},
+    "partial": {"partial": True},
+    "continue_final_message": {},
+}
 WITH_FLAGS = {"continue_final_message": {"continue_final_message": True, "add_generation_prompt": False}}
 
 

@@ -224,6 +224,31 @@ def test_a_plain_call_is_written_in_the_providers_words() -> None:
     )
 
 
+def test_a_caller_is_put_in_the_words_of_a_provider_that_knows_no_others() -> None:
+    """What it would refuse is named as it names it; the value that counts here is kept, and no other field changes."""
+    upstream = Upstream(
+        "up",
+        "mistral",
+        TARGET.upstream.origin,
+        "/v1",
+        unknown={"max_completion_tokens": "max_tokens", "seed": "random_seed"},
+        takes_stream_options=False,
+    )
+
+    def sent(**fields: Any) -> dict[str, Any]:
+        chat = openai_chat.decode_request(asked(**fields))
+        return {**json.loads(openai_chat.encode_request(chat, Target(upstream, "gpt-y"))), "messages": 0}
+
+    plain = {"model": "gpt-y", "messages": 0}
+    assert sent(max_completion_tokens=5, seed=7, x=[1.5]) == {**plain, "max_tokens": 5, "random_seed": 7, "x": [1.5]}
+    assert sent(max_completion_tokens=5, max_tokens=9) == {**plain, "max_tokens": 5}
+    assert sent(max_completion_tokens=None, max_tokens=9) == {**plain, "max_tokens": 9}
+    assert sent(stream=True, stream_options={"include_usage": True}) == {**plain, "stream": True}
+    assert sent(stream=True) == {**plain, "stream": True}
+    body = b' {"messages" : [{"role":"user","content":"Hi"}],\n "model" : "gpt-y" , "max_tokens":1}'
+    assert openai_chat.encode_request(openai_chat.decode_request(body), Target(upstream)) == body
+
+
 # --- Whole answers ----------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +342,33 @@ def test_an_error_with_a_good_status_is_an_error(body: bytes) -> None:
         with pytest.raises(UpstreamError) as caught:
             read(body)
         assert (caught.value.reason, caught.value.provider_message) == ("upstream_error_event", "Too bad")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"choices":null,"base_resp":{"status_code":1008,"status_msg":"Too bad"}}', "1008"),
+        (b'{"code":20012,"message":"Too bad","data":null}', "20012"),
+    ],
+)
+def test_an_error_of_a_shape_of_its_own_is_one_before_the_first_word(body: bytes, code: str) -> None:
+    """Where an answer should begin, a provider's own way to say no is understood, whole and streamed."""
+    with pytest.raises(UpstreamError) as caught:
+        openai_chat.check_answer(body)
+    relay = OpenAIRelay(hide_usage=True)
+    assert relay.feed(b"data: " + body + b"\n\n") == b""
+    for error in (caught.value, relay.error):
+        assert error is not None
+        assert (error.reason, error.provider_message, error.provider_code) == ("upstream_error_event", "Too bad", code)
+
+
+def test_a_success_that_names_a_code_is_an_answer() -> None:
+    """A code of 0 beside an answer, and a chunk without choices that reports nothing wrong, are no errors."""
+    assert openai_chat.check_answer(answer(base_resp={"status_code": 0, "status_msg": "success"})) == Usage(9, 2)
+    relay = OpenAIRelay(hide_usage=True)
+    first = b'data: {"choices":[],"prompt_filter_results":[{"prompt_index":0}],"object":""}\n\n'
+    assert relay.feed(first) == first
+    assert relay.error is None
 
 
 @pytest.mark.parametrize("empty", [None, {}, "", False, 0, []])

@@ -65,15 +65,20 @@ def test_a_providers_code_goes_before_ours(error: CallerError, code: str) -> Non
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"error": {"message": "M", "type": "t", "code": "c", "param": "p"}}, ProviderError("M", "c", "p")),
-        ({"error": {"message": "M", "code": 429, "param": None}}, ProviderError("M")),
+        ({"error": {"message": "M", "type": "t", "code": "c", "param": "p"}}, ProviderError("M", "c", "p", "t")),
+        ({"error": {"message": "M", "code": 429, "param": None}}, ProviderError("M", "429")),
+        ({"code": 20012, "message": "M", "data": None}, ProviderError("M", "20012")),
+        ({"error": {"message": "M", "code": True}}, ProviderError("M")),
+        ({"error": {"message": "M", "code": 10**30, "type": ""}}, ProviderError("M")),
+        ({"base_resp": {"status_code": 1008, "status_msg": "M"}}, ProviderError("M", "1008")),
+        ({"base_resp": {"status_code": 0, "status_msg": "success"}}, ProviderError("success")),
         ({"error": "M"}, ProviderError("M")),
         ({"error": {"message": {"detail": "x"}, "detail": "M"}}, ProviderError("M")),
         ({"object": "error", "message": "M", "code": "c"}, ProviderError("M", "c")),
         ({"error": None, "message": "M"}, ProviderError("M")),
         ({"detail": "M"}, ProviderError("M")),
         ({"error_msg": "M", "error_code": 5}, ProviderError("M")),
-        ([{"error": {"message": "M", "code": 400}}], ProviderError("M")),
+        ([{"error": {"message": "M", "code": 400}}], ProviderError("M", "400")),
         ("M", ProviderError("M")),
         ({"error": {}}, ProviderError()),
         ({"error": ["M"]}, ProviderError()),
@@ -93,7 +98,11 @@ _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["error", "message", "code", "param", "detail"]), inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "code", "param", "type", "base_resp", "status_code"]),
+            inner,
+            max_size=4,
+        )
     ),
 )
 
@@ -102,7 +111,7 @@ _JSON = st.recursive(
 def test_reading_an_error_never_fails(body: bytes) -> None:
     """Whatever a provider sends with a bad status, it is at most not understood."""
     said = openai_errors.read_error(body)
-    for part in (said.message, said.code, said.param):
+    for part in (said.message, said.code, said.param, said.kind):
         assert part is None or isinstance(part, str)
 
 

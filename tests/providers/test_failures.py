@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from chatgate.providers import failures
 from chatgate.vocabulary.errors import Blame, CallerError, GateError, Kind, Remedy, UpstreamError
+from chatgate.vocabulary.upstreams import FailureClass
 
 NOW = 1_800_000_000.0
 
@@ -107,6 +108,61 @@ def test_a_spent_account_is_no_limit_of_pace(code: str) -> None:
     error = failure(429, code=code)
     assert (error.kind, error.retry_after_seconds) == (Kind.INSUFFICIENT_QUOTA, None)
     assert failure(429, code="slow_down").retry_after_seconds == 7.0
+
+
+@pytest.mark.parametrize(
+    ("status", "found", "kind", "remedy", "blame"),
+    [
+        (403, "key", Kind.INVALID_KEY, Remedy.ANOTHER_TARGET, Blame.CREDENTIAL),
+        (403, "quota", Kind.INSUFFICIENT_QUOTA, Remedy.ANOTHER_TARGET, Blame.PACE),
+        (400, "pace", Kind.RATE_LIMIT_EXCEEDED, Remedy.RETRY, Blame.PACE),
+        (403, "content", Kind.INVALID_VALUE, Remedy.PASS_ON, Blame.NOTHING),
+        (403, "length", Kind.INVALID_VALUE, Remedy.LARGER_WINDOW, Blame.NOTHING),
+        (400, "model", Kind.MODEL_NOT_FOUND, Remedy.ANOTHER_TARGET, Blame.NOTHING),
+        (400, "down", Kind.UPSTREAM_ERROR, Remedy.RETRY, Blame.TARGET),
+    ],
+)
+def test_a_vendors_own_meaning_goes_before_the_usual(
+    status: int, found: FailureClass, kind: Kind, remedy: Remedy, blame: Blame
+) -> None:
+    """What a vendor says by a code, a type or a status decides what may be tried, and not what others mean by it."""
+    for code, type_, key in (("1113", None, "1113"), (None, "odd_error", "odd_error"), (None, None, str(status))):
+        error = failures.failure_of(
+            status,
+            message="Why.",
+            code=code,
+            kind=type_,
+            param=None,
+            retry_after_seconds=None,
+            model="gpt-x",
+            own_key=False,
+            classes={key: found},
+        )
+        assert (error.kind, error.remedy, error.blame) == (kind, remedy, blame)
+
+
+def test_the_most_exact_word_of_a_vendor_counts() -> None:
+    """A code says more than a type, and a type more than a status."""
+    classes: dict[str, FailureClass] = {"c": "pace", "t": "quota", "403": "key"}
+    assert failures.class_of(classes, "c", "t", 403) == "pace"
+    assert failures.class_of(classes, "x", "t", 403) == "quota"
+    assert failures.class_of(classes, "x", None, 403) == "key"
+    assert failures.class_of(classes, None, None, 400) is None
+
+
+def test_an_error_with_status_200_means_what_its_code_says() -> None:
+    """One that the vendor's file knows is told as with a status of its own; another one stays the provider's fault."""
+    event = UpstreamError("upstream_error_event", provider_message="Why.")
+    event.provider_code = "1008"
+    error = failures.failure_in_answer(event, model="m", own_key=False, classes={"1008": "quota"})
+    assert (error.kind, error.provider_message) == (Kind.INSUFFICIENT_QUOTA, "Why.")
+    assert failures.failure_in_answer(event, model="m", own_key=False, classes={}) is event
+
+
+def test_a_code_that_only_repeats_the_status_is_not_passed_on() -> None:
+    """It says nothing to programs, and stands in the place of a code that does."""
+    assert failure(400, code="400").provider_code is None
+    assert failure(400, code="3001").provider_code == "3001"
 
 
 def test_a_refused_value_keeps_what_programs_look_for() -> None:

@@ -87,6 +87,21 @@ def test_without_a_key_none_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("auth", "header", "value"),
+    [
+        ("Authorization: Api-Key {key}", b"authorization", b"Api-Key sk-test-0123"),
+        ("api-key: {key}", b"api-key", b"sk-test-0123"),
+    ],
+)
+def test_a_key_is_shown_in_the_providers_way(auth: str, header: bytes, value: bytes) -> None:
+    """The line is the provider's, for chats and for the list of models, and is left out without a key."""
+    requests = Requests(Upstream("up", "some", ORIGIN, "/v1", auth=auth), Timeouts())
+    for request in (requests.chat(b"{}", "sk-test-0123"), requests.models("sk-test-0123", Timeouts())):
+        assert Parsed(request).headers[header] == value
+    assert header not in Parsed(requests.chat(b"{}", "")).headers
+
+
+@pytest.mark.parametrize(
     ("origin", "host"),
     [
         (Origin("http", "up.invalid", 80), b"up.invalid"),

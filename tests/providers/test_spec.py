@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
 from pathlib import Path
 from typing import get_args
 from urllib.parse import urlsplit
@@ -10,6 +12,8 @@ import pytest
 
 from chatgate.providers import spec
 from chatgate.vocabulary.upstreams import Continuation
+
+FILES = files("chatgate.providers").joinpath("catalog")
 
 
 def test_the_catalogue_loads() -> None:
@@ -26,12 +30,29 @@ def test_the_catalogue_loads() -> None:
 
 @pytest.mark.parametrize("name", spec.load())
 def test_every_provider_is_sound(name: str) -> None:
-    """Addresses are absolute and lead to https; what a person needs to get a key is there where a key is needed."""
+    """Addresses are absolute and lead to https, or to this machine; where a key is needed, it is said where from."""
     provider = spec.load()[name]
     assert provider.title
-    for url in (provider.base_url, provider.keys_url):
-        assert url is None or (urlsplit(url).scheme == "https" and urlsplit(url).hostname and not url.endswith("/"))
-    assert provider.keys_url or not provider.key_needed
+    for url in (provider.base_url, provider.example_url, provider.keys_url, *provider.also_at):
+        if url is not None:
+            parts = urlsplit(url)
+            assert parts.scheme == ("http" if parts.hostname == "127.0.0.1" else "https"), url
+            assert parts.hostname
+            assert not url.endswith("/")
+    assert not provider.key_needed or (provider.keys_url and (provider.key_env or name == "openai"))
+    assert not (provider.base_url and provider.example_url)
+
+
+@pytest.mark.parametrize("name", spec.load())
+def test_every_file_is_short_and_says_where_it_comes_from(name: str) -> None:
+    """A vendor is at most a dozen lines, its differences only, with the pages that they were read on and the day."""
+    lines = FILES.joinpath(f"{name}.toml").read_text().splitlines()
+    assert len(lines) <= 12
+    assert all(len(line) <= 120 for line in lines)
+    comments = " ".join(line.removeprefix("# ") for line in lines if line.startswith("#"))
+    if name != "openai_compatible":
+        assert re.search(r"Source: https://\S+", comments)
+        assert re.search(r"\((both )?read 20\d\d-\d\d-\d\d\)", comments)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +64,10 @@ def test_every_provider_is_sound(name: str) -> None:
         (b'title = "X"\nprotocol = "openai_chat"\n[parameters]\nrename = 5', "rename"),
         (b'title = "X"\nprotocol = "openai_chat"\nkey_needed = "yes"', "key_needed"),
         (b'title = "X"\nprotocol = "openai_chat"\ncontinuation = "none"', "continuation"),
+        (b'title = "X"\nprotocol = "openai_chat"\nauth = "Bearer {key}"', "auth"),
+        (b'title = "X"\nprotocol = "openai_chat"\nauth = "Authorization: Bearer"', "auth"),
+        (b'title = "X"\nprotocol = "openai_chat"\nauth = "A: {key}\\r\\nB: c"', "auth"),
+        (b'title = "X"\nprotocol = "openai_chat"\nfailures = { 402 = "money" }', "money"),
         (b"title = X", "line 1"),
         (b"title = '\xff'", "utf-8"),
     ],

@@ -272,8 +272,12 @@ def _completed(upstream: Upstream, settings: Settings, catalogue: Mapping[str, s
     provider = catalogue[upstream.provider]  # The settings were read with the catalogue's names.
     return structs.replace(
         upstream,
+        auth=provider.auth,
         renamed=provider.parameters.rename,
         additions=provider.parameters.add,
+        unknown=provider.parameters.unknown,
+        takes_stream_options=provider.takes_stream_options,
+        failures=provider.failures,
         continuation=settings.continuations.get(upstream.name, provider.continuation),
     )
 

@@ -144,8 +144,7 @@ class Trying:
             if attempt.usage is None:
                 attempt.got_bytes = openai_chat.written_bytes(body)
         except GateError as error:
-            self.failed(attempt, error, admitted)
-            raise
+            raise self._failed_before(attempt, error, admitted) from None
         except BaseException:
             self.abandon(attempt)
             raise
@@ -190,8 +189,7 @@ class Trying:
                 held.append(relay.end())
             _check_begun(relay)
         except GateError as error:
-            self.failed(attempt, error, admitted)
-            raise
+            raise self._failed_before(attempt, error, admitted) from None
         except BaseException:
             self.abandon(attempt)
             raise
@@ -250,6 +248,21 @@ class Trying:
             sent_bytes=admitted.body_bytes,
         )
         self._close(attempt)
+
+    def _failed_before(self, attempt: Attempt, error: GateError, admitted: Admitted) -> GateError:
+        """Give up a try that failed before a word of its answer; return what the failure means."""
+        if error.reason == "upstream_error_event" and isinstance(error, UpstreamError):
+            target = attempt.candidate.target
+            if error.provider_message:
+                error.provider_message = self._redaction.text(error.provider_message, attempt.secret)
+            error = failures.failure_in_answer(
+                error,
+                model=target.sent_model or admitted.decoded.asked.chat.asked_model,
+                own_key=attempt.secret != target.api_key,
+                classes=target.upstream.failures,
+            )
+        self.failed(attempt, error, admitted)
+        return error
 
     def _close(self, attempt: Attempt) -> None:
         if attempt.receipt is not None:
@@ -314,8 +327,9 @@ class Trying:
             said = openai_errors.read_error(await answer.read(MAX_ERROR_BYTES))
         except UpstreamError:
             said = openai_errors.ProviderError()
-        message, code, param = (
-            self._redaction.text(text, secret) if text else None for text in (said.message, said.code, said.param)
+        message, code, param, kind = (
+            self._redaction.text(text, secret) if text else None
+            for text in (said.message, said.code, said.param, said.kind)
         )
         return failures.failure_of(
             answer.status,
@@ -325,6 +339,8 @@ class Trying:
             retry_after_seconds=failures.retry_after(answer.headers, self._wall_clock),
             model=target.sent_model or decoded.asked.chat.asked_model,
             own_key=secret != target.api_key,
+            kind=kind,
+            classes=target.upstream.failures,
         )
 
 

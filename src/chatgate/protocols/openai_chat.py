@@ -14,8 +14,9 @@ from msgspec import Meta, Raw, Struct
 
 from chatgate.protocols import document, openai_errors, sse
 from chatgate.vocabulary.chat import ChatCall, Usage
+from chatgate.vocabulary.document import Document
 from chatgate.vocabulary.errors import CallerError, Kind, Phrase, UpstreamError
-from chatgate.vocabulary.upstreams import Target
+from chatgate.vocabulary.upstreams import Target, Upstream
 
 MAX_MODEL_NAME = 256
 """Longest model name that is taken; the longest published ones have about 100 characters."""
@@ -101,6 +102,7 @@ _decode_outline = msgspec.json.Decoder(_Outline).decode
 _decode_written = msgspec.json.Decoder(_Written).decode
 _decode_counts = msgspec.json.Decoder(_Counts).decode
 
+_NULL = Raw(b"null")
 _JSON_BEGINNINGS = b'"[n'
 _NO_ERRORS = (b"{}", b'""')
 _NOT_WRITTEN = frozenset({"id", "role", "type"})
@@ -155,24 +157,45 @@ def check_model_name(model: str) -> None:
 def encode_request(chat: ChatCall, target: Target) -> bytes:
     """Write the body for a target.
 
-    A caller's own body is kept but for the model's name and, in a stream, the request for usage.
+    A caller's own body is kept but for the model's name, parameters that this provider does not know and, in a
+    stream, the request for usage.
     """
     model = target.sent_model or chat.asked_model
-    if chat.document is not None:
+    upstream = target.upstream
+    asked = chat.document
+    if asked is not None:
+        if upstream.unknown or not upstream.takes_stream_options:
+            asked = _in_words_of(upstream, asked)
         changes = {}
         if model != chat.asked_model:
             changes["model"] = msgspec.json.encode(model)
-        if chat.stream and not chat.wants_usage:
-            options = chat.document.value("stream_options") or {}
+        if chat.stream and not chat.wants_usage and upstream.takes_stream_options:
+            options = asked.value("stream_options") or {}
             changes["stream_options"] = msgspec.json.encode({**options, "include_usage": True})
-        return chat.document.splice(changes) if changes else chat.document.body
-    upstream = target.upstream
+        return asked.splice(changes) if changes else asked.body
     body: dict[str, Any] = {"model": model, "messages": chat.messages, **upstream.additions.get(model, {})}
     if chat.max_tokens is not None:
         body[upstream.renamed.get("max_tokens", "max_tokens")] = chat.max_tokens
     if chat.stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body["stream"] = True
+        if upstream.takes_stream_options:
+            body["stream_options"] = {"include_usage": True}
     return msgspec.json.encode(body)
+
+
+def _in_words_of(upstream: Upstream, asked: Document) -> Document:
+    """Return a caller's body with the parameters that this provider knows, and without `stream_options` if it must be.
+
+    Where a parameter stands there under both names, the value is kept that the gateway reads.
+    """
+    fields = dict(asked.fields)
+    for name, other in upstream.unknown.items():
+        value = fields.pop(name, _NULL)
+        if bytes(value) != b"null":
+            fields[other] = value
+    if not upstream.takes_stream_options:
+        fields.pop("stream_options", None)
+    return asked if fields.keys() == asked.fields.keys() else Document(msgspec.json.encode(fields), fields)
 
 
 # --- What comes back --------------------------------------------------------------------------------------------------
@@ -206,7 +229,7 @@ def check_answer(body: bytes) -> Usage | None:
         raise UpstreamError("upstream_bad_answer") from None
     check_error(outline.error, body)
     if not outline.choices:
-        raise UpstreamError("upstream_bad_answer")
+        raise refusal_in(body) or UpstreamError("upstream_bad_answer")
     return read_usage(outline.usage)
 
 
@@ -274,10 +297,19 @@ def check_error(error: Raw, data: bytes) -> None:
     """Raise what an answer says went wrong; some servers name the field in every answer, and leave it empty."""
     raw = bytes(error)
     if raw[:1] in (b"{", b'"') and raw not in _NO_ERRORS:
-        said = openai_errors.read_error(data)
-        event = UpstreamError("upstream_error_event", provider_message=said.message)
-        event.provider_code = said.code
-        raise event
+        raise _told(openai_errors.read_error(data))
+
+
+def refusal_in(data: bytes) -> UpstreamError | None:
+    """Return what an answer without choices says went wrong in a shape of the provider's own, None when nothing did."""
+    said = openai_errors.read_error(data)
+    return _told(said) if said.code and said.message else None
+
+
+def _told(said: openai_errors.ProviderError) -> UpstreamError:
+    event = UpstreamError("upstream_error_event", provider_message=said.message)
+    event.provider_code = said.code
+    return event
 
 
 def read_usage(raw: Raw) -> Usage | None:

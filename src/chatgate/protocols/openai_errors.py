@@ -10,32 +10,54 @@ from msgspec import Struct
 
 from chatgate.vocabulary.errors import GateError, Kind
 
+_MAX_CODE = 10**9
+
 
 class ProviderError(Struct, frozen=True):
-    """What a provider's error body says; every part is None when it does not."""
+    """What a provider's error body says; every part is None when it does not. `kind` is the `type` of its error."""
 
     message: str | None = None
     code: str | None = None
     param: str | None = None
+    kind: str | None = None
 
 
 def read_error(body: bytes) -> ProviderError:
-    """Read an error body in any of the shapes that OpenAI-compatible servers answer. Never raises."""
+    """Read an error body in any of the shapes that OpenAI-compatible servers answer. Never raises.
+
+    Some keep their own code and message in `base_resp`, where 0 is success (MiniMax:
+    https://platform.minimax.io/docs/api-reference/errorcode, read 2026-11-23).
+    """
     try:
         found = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ProviderError()
     if isinstance(found, list) and found:
         found = found[0]
-    inner = (found.get("error") or found) if isinstance(found, dict) else found
+    inner = (found.get("error") or found.get("base_resp") or found) if isinstance(found, dict) else found
     if isinstance(inner, str):
         return ProviderError(inner)
     if not isinstance(inner, dict):
         return ProviderError()
-    texts = (inner.get(name) for name in ("message", "msg", "detail", "error_msg"))
+    texts = (inner.get(name) for name in ("message", "msg", "detail", "error_msg", "status_msg"))
     message = next((text for text in texts if isinstance(text, str) and text), None)
-    code, param = inner.get("code"), inner.get("param")
-    return ProviderError(message, code if isinstance(code, str) else None, param if isinstance(param, str) else None)
+    return ProviderError(
+        message,
+        _code(inner.get("code") or inner.get("status_code")),
+        _text(inner.get("param")),
+        _text(inner.get("type")),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _code(value: object) -> str | None:
+    """Return a code as text; a number is one unless it says that nothing went wrong."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if 0 < value < _MAX_CODE else None
+    return _text(value)
 
 
 def message_of(body: bytes) -> str | None:

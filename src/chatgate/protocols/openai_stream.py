@@ -42,7 +42,7 @@ class _Delta(Struct):
 
 
 class _Beginning(Struct):
-    choices: list[_Delta] = []
+    choices: list[_Delta] | None = None
 
 
 _decode_outline = msgspec.json.Decoder(_Outline).decode
@@ -232,14 +232,19 @@ class OpenAIRelay(Relay):
 
 
 def _says_something(chunk: bytes) -> bool:
-    """Tell whether a chunk holds more of an answer than who speaks."""
+    """Tell whether a chunk holds more of an answer than who speaks. Raises `UpstreamError` when it is a refusal."""
     try:
-        beginning = _decode_beginning(chunk)
+        choices = _decode_beginning(chunk).choices
     except _UNREADABLE:
         return False  # It is nothing that we know.
+    if not choices:
+        refusal = openai_chat.refusal_in(chunk)
+        if refusal is not None:
+            raise refusal
+        return False
     return any(
         value not in (None, "", [], {})
-        for choice in beginning.choices
+        for choice in choices
         for name, value in (choice.delta or {}).items()
         if name not in _UNSAID
     )

@@ -12,13 +12,15 @@ from chatgate.vocabulary.errors import Blame, CallerError, GateError, Kind, Reme
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from chatgate.vocabulary.upstreams import FailureClass
+
 MAX_MESSAGE_CHARACTERS = 2000
 """A provider's message is cut after this many characters."""
 
 MAX_WAIT_SECONDS = 31 * 86400.0
 """A longer wait than any provider's quota period is a mistake."""
 
-_BAD_REQUEST, _UNAUTHORIZED, _PAYMENT_REQUIRED, _FORBIDDEN, _NOT_FOUND = 400, 401, 402, 403, 404
+_OK, _BAD_REQUEST, _UNAUTHORIZED, _PAYMENT_REQUIRED, _FORBIDDEN, _NOT_FOUND = 200, 400, 401, 402, 403, 404
 _REQUEST_TIMEOUT, _CONFLICT, _TOO_LARGE, _UNPROCESSABLE = 408, 409, 413, 422
 _TOO_EARLY, _TOO_MANY, _SERVER_ERROR = 425, 429, 500
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
@@ -36,13 +38,26 @@ _CONTENT_CODES = frozenset(
     }
 )
 _LENGTH_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "string_above_max_length"})
+_USUAL_CODES: dict[FailureClass, str] = {"content": "content_filter", "length": "context_length_exceeded"}
 _LENGTH_WORDS = re.compile(
     r"maximum context length|context (length|window|size)|(prompt|input) is too long|too many (input )?tokens",
     re.IGNORECASE,
 )
 
 
-def failure_of(
+_STATUSES: dict[FailureClass, int] = {
+    "key": _UNAUTHORIZED,
+    "quota": _PAYMENT_REQUIRED,
+    "pace": _TOO_MANY,
+    "content": _BAD_REQUEST,
+    "length": _BAD_REQUEST,
+    "model": _NOT_FOUND,
+    "down": _SERVER_ERROR,
+}
+_NO_CLASSES: dict[str, FailureClass] = {}
+
+
+def failure_of(  # noqa: PLR0913 - all that a refusal says
     status: int,
     *,
     message: str | None,
@@ -51,16 +66,48 @@ def failure_of(
     retry_after_seconds: float | None,
     model: str,
     own_key: bool,
+    kind: str | None = None,
+    classes: Mapping[str, FailureClass] = _NO_CLASSES,
 ) -> GateError:
     """Return the error for an answer that is no success, with what may be tried next and whose fault it was.
 
-    `message`, `code` and `param` are the provider's, already freed of secrets; `own_key` says that the key which it
-    saw was the caller's own, whose troubles say nothing about ours; `model` is the name that was sent.
+    `message`, `code`, `param` and `kind` (the error's type) are the provider's, already freed of secrets; `own_key`
+    says that the key which it saw was the caller's own, whose troubles say nothing about ours; `model` is the name that
+    was sent. `classes` says what a code, a type or a status means at this provider; the most exact of the three counts.
     """
     said = None if message is None else message[:MAX_MESSAGE_CHARACTERS]
+    found = class_of(classes, code, kind, status)
+    if found is not None:
+        status = _STATUSES[found]
+        code = _USUAL_CODES.get(found)  # What the vendor calls it may mean something else elsewhere.
     error = _told(status, said, code, param, retry_after_seconds, model, own_key=own_key)
     error.remedy, error.blame = _judge(error, status, code, said, own_key=own_key)
     return error
+
+
+def class_of(
+    classes: Mapping[str, FailureClass], code: str | None, kind: str | None, status: int
+) -> FailureClass | None:
+    """Return what a provider's error means by its own code, else its type, else its status; None for the usual."""
+    return classes.get(code or "") or classes.get(kind or "") or classes.get(str(status))
+
+
+def failure_in_answer(
+    error: UpstreamError, *, model: str, own_key: bool, classes: Mapping[str, FailureClass]
+) -> GateError:
+    """Return what an error that came with status 200, before a word of the answer, means for the caller."""
+    if class_of(classes, error.provider_code, None, _OK) is None:
+        return judge_event(error)
+    return failure_of(
+        _OK,
+        message=error.provider_message,
+        code=error.provider_code,
+        param=None,
+        retry_after_seconds=None,
+        model=model,
+        own_key=own_key,
+        classes=classes,
+    )
 
 
 def _judge(  # noqa: PLR0911 - one for each class of failure
@@ -91,6 +138,8 @@ def judge_event(error: UpstreamError) -> UpstreamError:
         error.remedy, error.blame = Remedy.LARGER_WINDOW, Blame.NOTHING
     elif code in _PACE_CODES:
         error.blame = Blame.PACE
+    if code is not None and code.isdigit():
+        error.provider_code = None  # A number says nothing to programs, and ours does.
     return error
 
 
@@ -148,7 +197,7 @@ def _told(
         "provider_refused",
         param=param,
         provider_message=said,
-        provider_code=code,
+        provider_code=None if code == str(status) else code,
         parameters={"message": said or str(status)},
     )
 

@@ -22,12 +22,13 @@ _USER_AGENT = f"chatgate/{__version__}"
 class Requests:
     """Writes the requests to one upstream."""
 
-    __slots__ = ("_chat", "_models", "_timeouts", "upstream")
+    __slots__ = ("_auth", "_chat", "_models", "_timeouts", "upstream")
 
     def __init__(self, upstream: Upstream, timeouts: Timeouts) -> None:
         """Prepare what every request to this upstream has in common."""
         self.upstream = upstream
         self._timeouts = timeouts
+        self._auth = upstream.auth
         common = f"Host: {_host(upstream.origin)}\r\nUser-Agent: {_USER_AGENT}\r\nAccept-Encoding: identity\r\n"
         self._chat = (
             f"POST {upstream.base_path}/chat/completions HTTP/1.1\r\n{common}"
@@ -43,7 +44,7 @@ class Requests:
         `left_seconds` is what is left of the call's time, None when all of it is; `patience_seconds` how long it may
         take to connect, and again to say the first word, None for as long as is configured.
         """
-        head = b"%b%bContent-Length: %d\r\n\r\n" % (self._chat, _authorization(secret), len(body))
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (self._chat, _authorization(self._auth, secret), len(body))
         timeouts = self._timeouts
         if left_seconds is not None:
             timeouts = structs.replace(timeouts, total_seconds=left_seconds)
@@ -57,13 +58,14 @@ class Requests:
 
     def models(self, secret: str, timeouts: Timeouts) -> OutboundRequest:
         """Return the request for the list of models."""
-        head = b"%b%b\r\n" % (self._models, _authorization(secret))
+        head = b"%b%b\r\n" % (self._models, _authorization(self._auth, secret))
         return OutboundRequest(self.upstream.origin, head, b"", timeouts)
 
 
 @lru_cache(maxsize=1024)
-def _authorization(secret: str) -> bytes:
-    return b"Authorization: Bearer %b\r\n" % secret.encode("ascii") if secret else b""
+def _authorization(auth: str, secret: str) -> bytes:
+    """Return the line that shows a key, b"" when there is none to show."""
+    return auth.replace("{key}", secret).encode("ascii") + b"\r\n" if secret else b""
 
 
 def _host(origin: Origin) -> str:

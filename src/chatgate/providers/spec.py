@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from chatgate.vocabulary.upstreams import Continuation
+from chatgate.vocabulary.upstreams import BEARER, Continuation, FailureClass
+
+Auth = Annotated[str, Meta(pattern=r"^[A-Za-z-]+: ([A-Za-z-]+ )?\{key\}$")]
+"""A header line with `{key}` in it, after a word at most."""
 
 _CATALOGUE = files("chatgate.providers").joinpath("catalog")
 
@@ -21,30 +24,44 @@ class CatalogueError(Exception):
 class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     """How this vendor's parameters differ.
 
-    `rename` maps OpenAI's names to the vendor's. `add` maps a model to what a body of the gateway's own making needs.
+    `rename` maps OpenAI's names to those that a body of the gateway's own making has in their place, and `add` a model
+    to what else it needs. `unknown` maps names that the vendor refuses or ignores to its own, in callers' bodies.
     """
 
     rename: dict[str, str] = {}
     add: dict[str, dict[str, str]] = {}
+    unknown: dict[str, str] = {}
 
 
 class Provider(Struct, frozen=True, forbid_unknown_fields=True):
     """A vendor.
 
-    `base_url` is its own address, None for software that runs anywhere. `keys_url` is where a person gets a key.
-    `small_model` is what the plain API asks for when nobody names a model.
-    `key_needed` says that nothing there answers without one. `continuation` is how it is asked to go on with an
-    assistant's message, None when it cannot be, or when that depends on what runs there.
+    `base_url` is its own address, or where software of that kind listens unless told otherwise; None where each
+    account has another one, such as `example_url`. `also_at` are its addresses for other regions or features.
+    `keys_url` is where a person gets a key, `key_env` the variable that programs keep it in, and `auth` the header line
+    that shows it. `key_needed` says that nothing there answers without one. `small_model` is what the plain API asks
+    for when nobody names a model. `takes_stream_options` says that a stream's usage may be asked for; where that is
+    refused, usage comes unasked or not at all. `continuation` is how it is asked to go on with an assistant's message,
+    None when it cannot be, or when that depends on what runs there. `reasoning_field` is where an answer's thoughts
+    stand, None when that is not known. `failures` says what a code, a type or a status of its errors means, where that
+    is not usual.
     """
 
     title: str
     protocol: Literal["openai_chat"]
     base_url: str | None = None
+    example_url: str | None = None
+    also_at: tuple[str, ...] = ()
     keys_url: str | None = None
+    key_env: str | None = None
     key_needed: bool = False
+    auth: Auth = BEARER
     small_model: str | None = None
+    takes_stream_options: bool = True
     continuation: Continuation | None = None
+    reasoning_field: str | None = None
     parameters: Parameters = Parameters()
+    failures: dict[str, FailureClass] = {}
 
 
 def load(folder: Traversable = _CATALOGUE) -> dict[str, Provider]:

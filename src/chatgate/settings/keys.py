@@ -67,8 +67,8 @@ Recovery = Annotated[Literal["resume", "error"], Meta(description="one of resume
 OnDisconnect = Annotated[Literal["cancel", "drain"], Meta(description="one of cancel, drain")]
 Balance = Annotated[Literal["weighted", "least_loaded"], Meta(description="one of weighted, least_loaded")]
 Continuation = Annotated[
-    Literal["assistant_last", "prefix", "continue_final_message", "none"] | None,
-    Meta(description="one of assistant_last, prefix, continue_final_message, none"),
+    Literal["assistant_last", "prefix", "partial", "continue_final_message", "none"] | None,
+    Meta(description="one of assistant_last, prefix, partial, continue_final_message, none"),
 ]
 TargetTables = Annotated[
     list[dict[str, Any]],

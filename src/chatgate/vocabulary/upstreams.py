@@ -8,9 +8,16 @@ from msgspec import Struct
 
 Scheme = Literal["http", "https"]
 
-Continuation = Literal["assistant_last", "prefix", "continue_final_message"]
+Continuation = Literal["assistant_last", "prefix", "partial", "continue_final_message"]
 """How a provider is asked to continue an assistant's message: it goes on with whatever assistant message comes last, or
-that message must say `"prefix": true`, or the request `"continue_final_message": true`."""
+that message must say `"prefix": true` or `"partial": true`, or the request `"continue_final_message": true`."""
+
+FailureClass = Literal["key", "quota", "pace", "content", "length", "model", "down"]
+"""What a provider's refusal means: our key is not accepted, the account is empty, calls come too fast, what was asked
+or answered is not allowed, it was too long, there is no such model, or the provider is not well."""
+
+BEARER = "Authorization: Bearer {key}"
+"""The header line in which most providers are shown a key."""
 
 
 class Origin(Struct, frozen=True, cache_hash=True, gc=False):
@@ -49,9 +56,13 @@ class Upstream(Struct, frozen=True, gc=False):
     `base_path` is the path of the base URL without a trailing slash (`/v1`). `api_keys` are what we show there, empty
     when nothing was configured. `key_needed` says that calls without any key are refused here, not there.
     `max_in_flight` is how many calls may be under way there at once, 0 for any number.
-    `renamed` maps parameter names of the OpenAI chat protocol to this provider's, and `additions` a model's name to
-    the fields that a body written by the gateway itself must have for it. `continuation` is how the provider is asked
-    to go on with an assistant's message, None when it cannot be.
+    `auth` is the header line that shows a key, which stands in it as `{key}`. `renamed` maps parameter names of the
+    OpenAI chat protocol to those that a body written by the gateway itself has in their place, and `additions` a
+    model's name to the fields that such a body must have for it. `unknown` maps parameters that are not understood
+    there to those that are, for callers' bodies. `takes_stream_options` says that a stream's usage may be asked for;
+    otherwise it comes unasked or not at all. `continuation` is how the provider is asked to go on with an assistant's
+    message, None when it cannot be. `failures` says what a code, a type or a status of its errors means, where that is
+    not usual.
     """
 
     name: str
@@ -62,9 +73,13 @@ class Upstream(Struct, frozen=True, gc=False):
     key_needed: bool = False
     is_default: bool = False
     max_in_flight: int = 0
+    auth: str = BEARER
     renamed: dict[str, str] = {}
     additions: dict[str, dict[str, str]] = {}
+    unknown: dict[str, str] = {}
+    takes_stream_options: bool = True
     continuation: Continuation | None = None
+    failures: dict[str, FailureClass] = {}
 
     @property
     def api_key(self) -> str:

@@ -896,6 +896,7 @@ def test_a_continuation_may_think_and_call_tools() -> None:
     [
         ("assistant_last", {"role": "assistant", "content": LONG}, {}),
         ("prefix", {"role": "assistant", "content": LONG, "prefix": True}, {}),
+        ("partial", {"role": "assistant", "content": LONG, "partial": True}, {}),
         (
             "continue_final_message",
             {"role": "assistant", "content": LONG},

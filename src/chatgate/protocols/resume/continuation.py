@@ -32,8 +32,8 @@ def continued_body(document: Document, transcript: Transcript, continuation: Con
     if len(text) < TELLING_CHARACTERS or not _said_only_content(transcript) or not _asks_for_text(document):
         return None
     message: dict[str, str | bool] = {"role": "assistant", "content": text}
-    if continuation == "prefix":
-        message["prefix"] = True
+    if continuation in ("prefix", "partial"):
+        message[continuation] = True
     changes = {"messages": bytes(document.fields["messages"]).rstrip()[:-1] + b"," + _encode(message) + b"]"}
     if continuation == "continue_final_message":
         changes |= {"continue_final_message": b"true", "add_generation_prompt": b"false"}
