@@ -8,6 +8,8 @@ from typing import Protocol
 from msgspec import Raw, Struct
 
 from chatgate.vocabulary.document import Document
+from chatgate.vocabulary.upstreams import Protocol as WireProtocol
+from chatgate.vocabulary.upstreams import Target
 
 
 class Turn(Protocol):
@@ -69,16 +71,32 @@ class ChatCall(Struct, frozen=True, gc=False):
     choices: int = 1
 
 
+class Foreign(Protocol):
+    """A caller's own body in another protocol than OpenAI's chat."""
+
+    @property
+    def protocol(self) -> WireProtocol:
+        """Return which one."""
+
+    def encode_own(self, model: str | None) -> bytes:
+        """Return the body as it came, but for the model's name; None keeps that."""
+
+    def encode_chat(self, target: Target) -> tuple[bytes, tuple[str, ...]]:
+        """Return the OpenAI chat's body for a target, and the fields that it goes without. Raises `CallerError`."""
+
+
 class Asked(Struct, frozen=True, gc=False):
     """A caller's body as decoded.
 
     `api_key` is a key shown in the body, "" when there is none. `dialogue` is what the plain API hands back as
-    `result`, without the answer: the earlier turns as they came, and the new question.
+    `result`, without the answer: the earlier turns as they came, and the new question. `foreign` is a body that came
+    in another protocol; then the chat only tells what has to be known whoever answers.
     """
 
     chat: ChatCall
     api_key: str = ""
     dialogue: tuple[Message, ...] = ()
+    foreign: Foreign | None = None
 
     def __repr__(self) -> str:
         """Hide the key and the prompt."""

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 Scheme = Literal["http", "https"]
 
+Protocol = Literal["openai_chat", "anthropic"]
+"""What an upstream speaks."""
+
 Continuation = Literal["assistant_last", "prefix", "partial", "continue_final_message"]
 """How a provider is asked to continue an assistant's message: it goes on with whatever assistant message comes last, or
 that message must say `"prefix": true` or `"partial": true`, or the request `"continue_final_message": true`."""
@@ -62,7 +65,7 @@ class Upstream(Struct, frozen=True, gc=False):
     there to those that are, for callers' bodies. `takes_stream_options` says that a stream's usage may be asked for;
     otherwise it comes unasked or not at all. `continuation` is how the provider is asked to go on with an assistant's
     message, None when it cannot be. `failures` says what a code, a type or a status of its errors means, where that is
-    not usual.
+    not usual. `is_strict` says that a field which its protocol does not name makes it refuse a call.
     """
 
     name: str
@@ -80,6 +83,8 @@ class Upstream(Struct, frozen=True, gc=False):
     takes_stream_options: bool = True
     continuation: Continuation | None = None
     failures: dict[str, FailureClass] = {}
+    protocol: Protocol = "openai_chat"
+    is_strict: bool = False
 
     @property
     def api_key(self) -> str:
