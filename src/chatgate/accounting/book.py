@@ -33,9 +33,12 @@ _LOG = logging.getLogger(__name__)
 FOLDING_SECONDS: Final = 0.5
 """How often what was written is taken to the database, and the disk is looked after."""
 
-REST: Final = 4.0
-"""How much longer than a batch the rest after it is while calls come faster than they are taken: a fifth of the time is
-enough for what a busy gateway makes in bursts, and leaves the rest to calls."""
+BRIEF_SECONDS: Final = 0.05
+"""How long the rest is after a batch that did not take all that was written meanwhile."""
+
+REST: Final = 2.0
+"""How much longer than a batch the rest after it is while a backlog is read from files, as after an outage: calls go
+first, and what waits is safe."""
 
 WARN_AT_PERCENT: Final = 80
 """From how much of a key's budget on a call is worth a warning, when the key does not say."""
@@ -206,8 +209,7 @@ class Book:
     async def run(self) -> None:
         """Take what is written to the database, and look after the disk, until cancelled.
 
-        Calls go first: while more is written than a batch takes, the taking rests after each for several times as long
-        as that took. What waits meanwhile is safe in the journal.
+        At most one batch at a time, with a rest after it in which only calls are served.
         """
         while True:
             began_at, was_possible = self._means.clock(), False
@@ -218,7 +220,9 @@ class Book:
             self.has_looked.set()
             rest_seconds = FOLDING_SECONDS
             if was_possible and self._folding.is_behind:
-                rest_seconds = min(REST * (self._means.clock() - began_at), FOLDING_SECONDS)
+                took_seconds = self._means.clock() - began_at
+                rest_seconds = REST * took_seconds if self._folding.has_backlog else BRIEF_SECONDS
+                rest_seconds = min(rest_seconds, FOLDING_SECONDS)
             await asyncio.sleep(rest_seconds)
 
     async def tick(self, *, batches: int | None = None) -> bool:

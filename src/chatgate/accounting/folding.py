@@ -176,6 +176,12 @@ class Folding:
         return self._has_more or self._is_adopting
 
     @property
+    def has_backlog(self) -> bool:
+        """Tell whether files are read, because memory has not all that waits."""
+        begin = self._journal.recent.begin
+        return self._is_adopting or begin is None or (self._own.position or START) < begin
+
+    @property
     def waiting_bytes(self) -> int:
         """Return how much of this worker's own journal is not known to be in the database; orphans are not counted."""
         position = self._own.position or START
