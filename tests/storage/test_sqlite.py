@@ -115,6 +115,25 @@ def test_closing_leaves_one_whole_file(data: Path) -> None:
     assert b"digest of one" in (data / FILE_NAME).read_bytes()
 
 
+def test_reading_needs_no_turn(data: Path) -> None:
+    """Who only reads can open the database while another writes, and waits for nobody when closing it."""
+    writing = open_database(None, data)
+
+    def write(connection: Connection) -> int:
+        make(connection, "one")
+        reading = open_database(None, data, wait_seconds=1000)
+        count = reading.read(keys.count)
+        reading.close()
+        return count
+
+    assert writing.write(write) == 0
+    writing.close()
+    reading = open_database(None, data)
+    assert reading.read(keys.count) == 1
+    reading.close()
+    assert not (data / f"{FILE_NAME}-wal").exists()
+
+
 def test_a_turn_is_held_by_one(impatient: Database, data: Path) -> None:
     """Who waits for another process, or for another thread, is told in time that it is locked; reads go on."""
     lock = os.open(data / f"{FILE_NAME}-writer", os.O_RDWR)

@@ -130,7 +130,7 @@ def read_url(url: str) -> URL:
 
 
 def _open_sqlite(file: Path, wait_seconds: float) -> Database:
-    """Open a file, made where there is none; the writer's connection comes first, for it sets the file up."""
+    """Open a file, made and set up where there is none; one that is there can be read while somebody else writes."""
     with told_apart(), contextlib.ExitStack() as stack:
         sqlite.create_file(file)
         stack.callback(sqlite.Use(file).close)
@@ -138,16 +138,21 @@ def _open_sqlite(file: Path, wait_seconds: float) -> Database:
         stack.callback(turn.close)
         writer = sqlite.writer_engine(file, wait_seconds)
 
+        reader = sqlite.reader_engine(file, wait_seconds)
+
         def dispose() -> None:
-            # The last connection that closes moves what is in the log into the file, so that takes a turn too.
-            with contextlib.suppress(StorageUnavailable), turn():
+            # The last connection that closes moves what is in the log into the file, so that takes a turn too. Whoever
+            # has only read waits for nobody: while others have the turn, ours is not the last connection.
+            patience_seconds = wait_seconds if sqlite.is_connected(writer) else 0.0
+            with contextlib.suppress(StorageUnavailable), turn(patience_seconds):
+                reader.dispose()
                 writer.dispose()
+            reader.dispose()
 
         stack.callback(dispose)
-        with turn(), writer.connect():
-            pass
-        reader = sqlite.reader_engine(file, wait_seconds)
-        stack.callback(reader.dispose)
+        if not sqlite.is_set_up(reader):
+            with turn(), writer.connect():
+                pass
         return Database(reader, writer, turn, stack.pop_all(), file)
 
 

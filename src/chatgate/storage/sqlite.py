@@ -70,6 +70,17 @@ def reader_engine(file: Path, wait_seconds: float) -> Engine:
     return engine
 
 
+def is_set_up(reader: Engine) -> bool:
+    """Tell whether a file is one that readers can use, as every writer leaves it."""
+    with reader.connect() as connection:
+        return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()) == "wal"
+
+
+def is_connected(engine: Engine) -> bool:
+    """Tell whether an engine that nobody uses at the moment was ever used."""
+    return isinstance(engine.pool, QueuePool) and engine.pool.checkedin() > 0
+
+
 def _engine(file: Path, wait_seconds: float, *, connections: int) -> Engine:
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(file)),
@@ -117,13 +128,15 @@ class Turn:
         self._lock = _open_lock(file, "writer")
 
     @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self, patience_seconds: float | None = None) -> Iterator[None]:
         """Hold the turn; the system gives it back when the process dies.
 
-        Raises `StorageUnavailable` (`LOCKED`) when others hold it for longer than `wait_seconds`.
+        Raises `StorageUnavailable` (`LOCKED`) when others hold it for longer than `patience_seconds`, by default
+        `wait_seconds`.
         """
-        deadline = time.monotonic() + self._wait_seconds
-        if not self._threads.acquire(timeout=self._wait_seconds):
+        wait_seconds = self._wait_seconds if patience_seconds is None else patience_seconds
+        deadline = time.monotonic() + wait_seconds
+        if not self._threads.acquire(timeout=wait_seconds):
             raise StorageUnavailable(Reason.LOCKED, "another thread is writing")
         try:
             while not _try_lock(self._lock, fcntl.LOCK_EX):
