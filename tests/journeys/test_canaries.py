@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +11,9 @@ from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner
 
+from chatgate.cli import main
 from fakes import gateway as gateway_process
 from fakes import http_client as http
 from fakes import scripts
@@ -85,6 +88,65 @@ async def test_no_canary_is_found_where_it_does_not_belong(upstream: FakeUpstrea
     assert {each.status < 400 for each in refusals} == {False}
     assert planted.found_in(places) == []
     assert not [place for place, content in places.items() if b"/keys?of=" in content]
+
+
+async def test_no_usable_key_is_kept_or_told(upstream: FakeUpstream) -> None:
+    """What opens the gateway or its admin API is in no file, log, metric, copy of the database, or later answer."""
+    admin_key, wrong_key = (f"canary-{name}-{secrets.token_hex(24)}" for name in ("admin", "wrong"))
+    made: list[str] = []
+    told: dict[str, bytes] = {}
+    async with gateway_process.running(
+        {"OPENAI_BASE_URL": upstream.base_url, "CHATGATE_ADMIN_KEY": admin_key}
+    ) as gateway:
+
+        async def ask(method: str, path: str, value: object = None, key: str = admin_key) -> http.Response:
+            body = b"" if value is None else json.dumps(value).encode()
+            head = [http.bearer(key), http.JSON]
+            return await http.request(gateway.port, method, f"/admin/api/v1/{path}", head, body)
+
+        first = (await ask("POST", "keys", {"name": "anna", "owner": "alice"})).json()
+        rotated = (await ask("POST", f"keys/{first['id']}/rotate")).json()
+        where = ["--data", str(gateway.directory / "data"), "--config", str(gateway.directory / "chatgate.toml")]
+        by_command = CliRunner().invoke(main, ["keys", "create", "bob", "--json", *where])
+        made += [first["key"], rotated["key"], json.loads(by_command.stdout)["key"]]
+        for key in made:
+            await http.post_json(gateway.port, CHAT, http.chat("Hi", "demo/echo"), [http.bearer(key)])
+            told["as an admin key"] = (await ask("GET", "keys", key=key)).body
+        for number, (method, path, value) in enumerate(
+            [
+                ("GET", "keys", None),
+                ("GET", f"keys/{first['id']}", None),
+                ("PATCH", f"keys/{first['id']}", {"notes": "x"}),
+                ("PATCH", f"keys/{first['id']}", {"notes": made[0], "surprise": made[1]}),
+                ("POST", "keys", [admin_key]),
+                ("GET", "usage", None),
+                ("GET", f"usage?key={wrong_key}", None),
+                ("POST", f"keys/{first['id']}/revoke", None),
+                ("POST", f"keys/{first['id']}/rotate", None),
+            ]
+        ):
+            told[f"answer {number}"] = (await ask(method, path, value)).body
+            told[f"refusal {number}"] = (await ask(method, path, value, wrong_key)).body
+        for path in ("/metrics", "/openapi.json"):
+            told[path] = (await http.request(gateway.port, "GET", path)).body
+        assert CliRunner().invoke(main, ["backup", *where]).exit_code == 0
+        told["command line"] = gateway.command_line()
+        told |= gateway.files()
+        gateway.stop()
+        await gateway.ended()
+        told |= {f"{name} at the end": content for name, content in gateway.files().items()}
+    assert {"stdout", "stderr", "chatgate.db", "chatgate.db at the end"} <= set(told)
+    assert any(b'"event":"key_rotated"' in content for content in told.values())
+    # The secret alone would do: the rest of a key is no secret, or can be computed.
+    usable = {"admin": admin_key, "wrong": wrong_key} | {key: key.split("-")[3][:43] for key in made}
+    found = [
+        (name, place)
+        for name, text in usable.items()
+        for form in (text.encode(), base64.b64encode(text.encode()).rstrip(b"="), text.encode().hex().encode())
+        for place, content in told.items()
+        if form in content
+    ]
+    assert found == []
 
 
 def _chat(planted: Planted, *, stream: bool = False) -> dict[str, object]:
