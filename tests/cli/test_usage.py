@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from chatgate.accounting.usage import Usage as Tokens
 from chatgate.cli.usage_table import table, width_of
 from chatgate.storage.usage import Usage
 from cli.ledgers import fill, read, run, told
@@ -25,6 +26,7 @@ from storage.conftest import (  # noqa: F401 - fixtures are found by their names
     migrated_place,
     postgres,
 )
+from storage.records import dispatch, fold, settlement
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -50,6 +52,8 @@ def test_programs_get_exact_sums(place: Place) -> None:
         "cost_usd": "0.011500001",
         "unknown_calls": 1,
         "unknown_usd": "0.009",
+        "own_key_calls": 0,
+        "own_key_usd": "0",
     }
     assert [(group["key"], group["key_name"], group["cost_usd"]) for group in groups[1:]] == [
         ("k2", None, "0.000000123"),
@@ -58,6 +62,27 @@ def test_programs_get_exact_sums(place: Place) -> None:
     days = read(place, "usage", "--by", "day")
     assert [(group["day"], group["calls"]) for group in days] == [("2026-11-23", 4), ("2026-11-24", 1)]
     assert [group["calls"] for group in read(place, "usage", "--by", "")] == [5]
+
+
+def test_calls_by_their_callers_own_keys_are_told_apart(place: Place) -> None:
+    """Of each group it is said how many went on the callers' own bills, and for how much."""
+    database = place.open()
+    fold(
+        database,
+        dispatch("f", key_id=""),
+        settlement("f", 7, usage=Tokens(1, 1)),
+        dispatch("g", key_id="", own_key=True),
+        settlement("g", 5, usage=Tokens(1, 1)),
+        first=1000,
+    )
+    database.close()
+    (group,) = [each for each in read(place, "usage") if (each["key"], each["model"]) == (None, "fast")]
+    assert (group["calls"], group["cost_usd"]) == (2, "0.000000012")
+    assert (group["own_key_calls"], group["own_key_usd"]) == (1, "0.000000005")
+    last = told(place, "usage").splitlines()[-1]
+    assert last == (
+        "1 call was made with their callers' own keys of the provider, who sends them the bill: $0.000000005"
+    )
 
 
 def test_only_calls_since_a_time_are_counted(place: Place) -> None:

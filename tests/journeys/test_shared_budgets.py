@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,12 @@ async def make(gateway: Gateway, owner: str = "") -> http.Headers:
 async def ask(gateway: Gateway, headers: http.Headers, way: Way = OPENAI) -> hearing.Heard:
     """Make a call."""
     return await hearing.ask(gateway.port, way, TEXT, "one", headers=headers, max_tokens=MAX_TOKENS)
+
+
+async def usage(gateway: Gateway) -> Any:
+    """Return what was used, in one group."""
+    path = "/admin/api/v1/usage?by="
+    return (await http.request(gateway.port, "GET", path, [http.bearer(ROOT)])).json()["data"]
 
 
 async def becomes(gateway: Gateway, headers: http.Headers, code: str) -> None:
@@ -131,6 +138,14 @@ async def test_who_pays_the_provider_spends_nothing_here(
     )
     if not fallback:
         assert [(await ask(gateway, [])).code for _ in range(3)] == ["", "", "insufficient_quota"]
+    calls = len(upstream.calls)
+    deadline = time.monotonic() + 5
+    while not (groups := (await usage(gateway))) or groups[0]["calls"] < calls:
+        assert time.monotonic() < deadline, groups
+        await asyncio.sleep(0.1)
+    theirs = 2 if fallback else 4
+    assert (groups[0]["calls"], groups[0]["own_key_calls"]) == (calls, theirs)
+    assert Decimal(groups[0]["own_key_usd"]) == theirs * COST
 
 
 async def test_a_changed_file_changes_budgets(upstream: FakeUpstream, start_gateway: StartGateway) -> None:

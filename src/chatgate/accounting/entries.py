@@ -101,10 +101,11 @@ class Entry(Struct, gc=False, eq=False):
     sent: tuple[Sent, ...] = ()
     last: Record | None = None
 
-    def dispatch(self, attempt: int, target: Target, service_tier: str = "") -> None:
+    def dispatch(self, attempt: int, target: Target, service_tier: str = "", *, own_key: bool = False) -> None:
         """Write down that an upstream is about to be called; `attempt` counts from 1.
 
-        `service_tier` is as in OpenAI's protocol, "" for the usual one; it only decides what the attempt costs. Raises
+        `service_tier` is as in OpenAI's protocol, "" for the usual one; it only decides what the attempt costs.
+        `own_key` says that the caller's own key of the provider is shown. Raises
         `Overloaded` (`accounting_unavailable`) when that cannot be written; then the call must not be made.
         """
         means = self.means
@@ -124,6 +125,7 @@ class Entry(Struct, gc=False, eq=False):
             self.stream,
             self.reserved_nano_usd,
             self.accounts,
+            own_key,
         )
         try:
             means.journal.write(record)

@@ -30,7 +30,8 @@ class Dispatch(Struct, frozen=True, array_like=True, tag="dispatch", gc=False):
 
     `attempt` counts from 1. `reserved_nano_usd` is what the call may cost at most, and `accounts` are the names of the
     budgets' accounts that it is held in; both are the same in every attempt of a call. `key_id`, `owner` and `address`
-    are "" when there is none.
+    are "" when there is none. `own_key` says that the caller's own key of the provider is shown, who sends them the
+    bill.
     """
 
     call_id: str
@@ -47,6 +48,7 @@ class Dispatch(Struct, frozen=True, array_like=True, tag="dispatch", gc=False):
     stream: bool
     reserved_nano_usd: int = 0
     accounts: tuple[str, ...] = ()
+    own_key: bool = False
 
 
 class Failure(Struct, frozen=True, array_like=True, tag="failure", gc=False):

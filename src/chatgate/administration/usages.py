@@ -56,4 +56,6 @@ def described(groupings: Sequence[Grouping], group: Usage) -> dict[str, Any]:
         "cost_usd": format_usd(group.cost_nano_usd),
         "unknown_calls": group.unknown_calls,
         "unknown_usd": format_usd(group.unknown_nano_usd),
+        "own_key_calls": group.own_key_calls,
+        "own_key_usd": format_usd(group.own_key_nano_usd),
     }

@@ -275,7 +275,7 @@ class Trying:
         secret = secret_for(target, admitted.decoded)
         number = candidate.enter(self._clock())
         try:
-            admitted.entry.dispatch(serial, target)
+            admitted.entry.dispatch(serial, target, own_key=_shows_own_key(target, admitted.decoded))
         except GateError:
             self.abandon(Attempt(serial, candidate, secret, number, receipt))
             raise
@@ -354,8 +354,12 @@ def _check_begun(relay: Relay) -> None:
 
 def secret_for(target: Target, decoded: Decoded) -> str:
     """Return the key to show a target: the caller's own only at the default upstream, else the operator's."""
-    key = decoded.caller.key
-    return key.secret if key.kind is _PROVIDER_KEY and target.upstream.is_default else target.api_key
+    return decoded.caller.key.secret if _shows_own_key(target, decoded) else target.api_key
+
+
+def _shows_own_key(target: Target, decoded: Decoded) -> bool:
+    """Tell whether a target is shown the caller's own key."""
+    return decoded.caller.key.kind is _PROVIDER_KEY and target.upstream.is_default
 
 
 def lacks_key(target: Target, decoded: Decoded) -> bool:

@@ -84,6 +84,7 @@ def _write_rows(file: TextIO, groupings: Sequence[Grouping], groups: Sequence[Us
     writer = csv.writer(file, lineterminator="\n")
     names = [name for grouping in groupings for name in ((grouping, "key_name") if grouping == "key" else (grouping,))]
     numbers = ["calls", "input_tokens", "output_tokens", "cost_usd", "unknown_calls", "unknown_usd"]
+    numbers += ["own_key_calls", "own_key_usd"]
     writer.writerow(names + numbers)
     for group in groups:
         told = described(groupings, group)

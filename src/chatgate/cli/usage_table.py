@@ -55,6 +55,10 @@ def table(
         most = format_usd(sum(group.unknown_nano_usd for group in groups))
         calls = "1 call was" if unknown == 1 else f"{unknown} calls were"
         yield f"{calls} interrupted and counted at the most that can have been spent: ${most}"
+    if own := sum(group.own_key_calls for group in groups):
+        theirs = format_usd(sum(group.own_key_nano_usd for group in groups))
+        calls = "1 call was" if own == 1 else f"{own} calls were"
+        yield f"{calls} made with their callers' own keys of the provider, who sends them the bill: ${theirs}"
     if span:
         yield f"calls{span}"
 

@@ -73,6 +73,7 @@ class Attempt(Struct, gc=False):
     charged_nano_usd: int = 0
     cost_nano_usd: int = 0
     accounts: str | None = None
+    own_key: bool = False
 
 
 def _plain(column: Column[Any]) -> Column[Any]:
@@ -161,6 +162,7 @@ def _take_dispatch(row: Attempt, record: DispatchRecord, at: int) -> None:
     reserved = amount(record.reserved_nano_usd)
     row.accounts = names(record.accounts)
     row.reserved_nano_usd = reserved
+    row.own_key = bool(record.own_key)
     row.dispatched_at = at
     key_id, row.owner, row.address, row.operation, row.surface, streamed, *models = beginning(record)
     row.key_id, row.streamed = key_id or None, bool(streamed)

@@ -37,6 +37,7 @@ _COLUMNS: Final = {
     **dict.fromkeys(("output_tokens", "reasoning_tokens", "audio_output_tokens"), "{}"),
     "usage_refused": "{} <> 0",
     **dict.fromkeys(("upstream_request_id", "reserved_nano_usd", "charged_nano_usd", "accounts"), "{}"),
+    "own_key": "{} <> 0",
 }
 """How each value of a `Row` is written: for None and truth values, SQLite's driver takes three times as long."""
 
@@ -95,6 +96,7 @@ def row_of(call: Finished, worker: str) -> Row:
         calls.amount(first.reserved_nano_usd),
         calls.amount(last.charged_nano_usd),
         calls.names(first.accounts),
+        1 if first.own_key else 0,
     )
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Integer, MetaData, Table, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Integer, MetaData, Table, false, text
 
 from chatgate.storage.columns import JsonList, UtcTime, free_text, list_column, text_column
 from chatgate.vocabulary import keys as key_record
@@ -27,7 +27,7 @@ from chatgate.vocabulary import keys as key_record
 if TYPE_CHECKING:
     from datetime import datetime
 
-HEAD = "0002"
+HEAD = "0003"
 """The last revision of the tables that this program knows."""
 
 MAX_LIST_CHARACTERS = 100_000
@@ -143,6 +143,8 @@ attempts = Table(
     _count("cost_nano_usd"),
     # The names of the accounts that the call is held in; NULL when the record of its dispatch was lost.
     Column("accounts", JsonList(str, MAX_ACCOUNTS_CHARACTERS), nullable=True),
+    # True when the caller's own key of the provider was shown, so that the provider sends them the bill.
+    Column("own_key", Boolean, nullable=False, server_default=false()),
     CheckConstraint(
         "state IN ('refused', 'dispatched', 'settled', 'failed', 'abandoned', 'unknown')", name="state_known"
     ),

@@ -35,7 +35,8 @@ class Usage(Struct, frozen=True):
     `group` has a value for each grouping that was asked for, in that order: a key's id, an owner, the model that was
     asked for, an upstream, a day in UTC as `2026-11-23`; "" is none. `key_name` is None unless grouped by key, and for
     a key that is gone. Of the calls, `unknown_calls` were interrupted: nobody knows what they cost, and
-    `unknown_nano_usd` of the cost is the most that they can have.
+    `unknown_nano_usd` of the cost is the most that they can have. `own_key_calls` were made with their callers' own
+    keys of the provider, who sends them the bill: that is `own_key_nano_usd` of the cost.
     """
 
     group: tuple[str, ...]
@@ -46,6 +47,8 @@ class Usage(Struct, frozen=True):
     cost_nano_usd: int
     unknown_calls: int
     unknown_nano_usd: int
+    own_key_calls: int = 0
+    own_key_nano_usd: int = 0
 
 
 def usage(
@@ -71,6 +74,8 @@ def usage(
         func.sum(_ROWS.c.charged_nano_usd),
         func.sum(case((is_unknown, 1), else_=0)),
         func.sum(case((is_unknown, _ROWS.c.charged_nano_usd), else_=0)),
+        func.sum(case((_ROWS.c.own_key, 1), else_=0)),
+        func.sum(case((_ROWS.c.own_key, _ROWS.c.charged_nano_usd), else_=0)),
     )
     statement = select(*named, *sums).where(_ended(since, until, key_id, owner)).group_by(*named)
     found = []

@@ -68,9 +68,16 @@ def test_a_call_is_a_row_with_all_that_its_records_say(database: Database) -> No
         "charged_nano_usd": 250,
         "cost_nano_usd": 0,
         "accounts": (DAY, EVER),
+        "own_key": False,
     }
     assert sums(database) == {DAY: (250, 0), EVER: (250, 0)}
     assert database.read(ledger.positions) == {"0": (1, 20)}
+
+
+def test_whose_key_was_shown_is_told_of_each_attempt(database: Database) -> None:
+    """The provider's bill for the one that served the call goes there."""
+    fold(database, dispatch("c1", own_key=True), failure("c1"), dispatch("c1", attempt=2), settlement("c1", attempt=2))
+    assert {number: row.own_key for (_, number), row in rows(database).items()} == {1: True, 2: False}
 
 
 def test_a_call_without_a_key_is_a_row_too(database: Database) -> None:

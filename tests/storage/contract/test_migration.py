@@ -15,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text, update
+from sqlalchemy import Connection, MetaData, Table, inspect, text, update
 
 from chatgate.storage import audit, keys, migration, schema
 from chatgate.storage.database import Database
@@ -81,16 +81,36 @@ def test_the_tables_are_those_of_the_schema(empty: Database, tmp_path: Path) -> 
     assert empty.read(shape) == made
 
 
-def test_lighter_attempts_keep_their_rows(empty: Database, tmp_path: Path) -> None:
-    """The second revision moves every row to another table on SQLite, and touches none on PostgreSQL."""
-    first = tmp_path / "first"
-    shutil.copytree(Path(migration.__file__).with_name("migrations"), first)
-    for later in sorted((first / "versions").glob("v0*.py"))[1:]:
-        later.unlink()
-    migration.migrate(empty, tmp_path, NOW, migration.Program(first, "0001"))
+def test_what_was_stored_by_the_first_revision_is_kept(empty: Database, tmp_path: Path) -> None:
+    """Every row of the ledger is still there, though some moved to another table, and the ledger goes on."""
+    migration.migrate(empty, tmp_path, NOW)
     fold(empty, dispatch("c1", 9, (DAY,)), settlement("c1", 4), dispatch("c2", 9, (DAY,)), failure("c2"))
     before = dump(empty)
-    assert migration.migrate(empty, tmp_path, NOW).before == "0001"
+    first = shutil.copytree(Path(migration.__file__).with_name("migrations"), tmp_path / "first")
+    for later in sorted((first / "versions").glob("v0*.py"))[1:]:
+        later.unlink()
+
+    def take_out(connection: Connection) -> dict[str, list[dict[str, object]]]:
+        names = ("attempts", "budgets", "journal_positions")
+        rows = {
+            name: [dict(row._mapping) for row in connection.execute(text(f"SELECT * FROM {name}"))] for name in names
+        }
+        schema.metadata.drop_all(connection)
+        connection.execute(text("DROP TABLE alembic_version"))
+        return rows
+
+    found = empty.write(take_out)
+    migration.migrate(empty, tmp_path, NOW, migration.Program(first, "0001"))
+
+    def put_back(connection: Connection) -> None:
+        for name, rows in found.items():
+            old = Table(name, MetaData(), autoload_with=connection)
+            connection.execute(old.insert(), [{key: row[key] for key in row if key in old.c} for row in rows])
+
+    empty.write(put_back)
+    done = migration.migrate(empty, tmp_path / "backups", NOW)
+    assert (done.before, done.after) == ("0001", schema.HEAD)
+    assert (done.backup is None) is (empty.dialect == "postgresql")
     assert dump(empty) == before
     fold(empty, dispatch("c2", 9, (DAY,), 2), settlement("c2", 5, 2), first=40)
     assert empty.read(audit.audit).differences == ()
