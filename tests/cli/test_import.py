@@ -108,7 +108,7 @@ def test_channels_become_upstreams_and_models() -> None:
         {"name": "own", "provider": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "api_key": "none"},
         {
             "name": "demo-2",
-            "provider": "openai_compatible",
+            "provider": "doubao",
             "base_url": "https://ark.cn-beijing.volces.com/api/v3",
             "api_key": "sk-test-d",
         },

@@ -107,7 +107,12 @@ def test_a_configuration_moves_in() -> None:
     other = {"provider": "openai_compatible"}
     assert found["upstreams"] == [
         {"name": "openai", **openai, "api_key": "sk-test-1"},
-        {"name": "groq", **other, "base_url": "https://api.groq.com/openai/v1", "api_key_env": "GROQ_KEY"},
+        {
+            "name": "groq",
+            "provider": "groq",
+            "base_url": "https://api.groq.com/openai/v1",
+            "api_key_env": "GROQ_KEY",
+        },
         {"name": "hosted_vllm", **other, "base_url": "http://127.0.0.1:8000/v1", "api_key": "none", "max_in_flight": 4},
         {"name": "openai-2", **openai, "api_key_env": "OPENAI_API_KEY"},
     ]

@@ -39,7 +39,7 @@ def test_every_provider_is_sound(name: str) -> None:
             assert parts.scheme == ("http" if parts.hostname == "127.0.0.1" else "https"), url
             assert parts.hostname
             assert not url.endswith("/")
-    assert not provider.key_needed or (provider.keys_url and (provider.key_env or name == "openai"))
+    assert not provider.key_needed or (provider.keys_url and provider.key_env)
     assert not (provider.base_url and provider.example_url)
 
 

@@ -268,18 +268,9 @@ def _limits(settings: Settings, predecessor: Snapshot | None) -> Limits:
 
 
 def _completed(upstream: Upstream, settings: Settings, catalogue: Mapping[str, spec.Provider]) -> Upstream:
-    """Return the upstream with what the catalogue knows about its provider."""
-    provider = catalogue[upstream.provider]  # The settings were read with the catalogue's names.
-    return structs.replace(
-        upstream,
-        auth=provider.auth,
-        renamed=provider.parameters.rename,
-        additions=provider.parameters.add,
-        unknown=provider.parameters.unknown,
-        takes_stream_options=provider.takes_stream_options,
-        failures=provider.failures,
-        continuation=settings.continuations.get(upstream.name, provider.continuation),
-    )
+    """Return the upstream with what the catalogue and the operator know about its provider."""
+    known = catalogue[upstream.provider].applied_to(upstream)  # The settings were read with the catalogue's names.
+    return structs.replace(known, continuation=settings.continuations.get(upstream.name, known.continuation))
 
 
 def _models(settings: Settings, upstreams: Mapping[str, Upstream]) -> list[ModelSpec]:

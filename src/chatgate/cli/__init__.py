@@ -17,6 +17,7 @@ _COMMANDS = {
     "backup": ("chatgate.cli.backup", "Copy the database while the gateway runs."),
     "restore": ("chatgate.cli.restore", "Put a copy in the place of the database."),
     "import": ("chatgate.cli.importing", "Move in from one-api, new-api or LiteLLM."),
+    "providers": ("chatgate.cli.providers", "List the vendors known by name, and try one with your key."),
     "check": ("chatgate.cli.check", "Validate the configuration and say what it will do."),
     "drill": ("chatgate.cli.drill", "Show how this configuration copes with providers that misbehave."),
     "health": ("chatgate.cli.health", "Ask the gateway of this configuration whether it is alive."),

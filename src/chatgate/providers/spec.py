@@ -7,9 +7,9 @@ from importlib.resources.abc import Traversable
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
-from chatgate.vocabulary.upstreams import BEARER, Continuation, FailureClass
+from chatgate.vocabulary.upstreams import BEARER, Continuation, FailureClass, Upstream
 
 Auth = Annotated[str, Meta(pattern=r"^[A-Za-z-]+: ([A-Za-z-]+ )?\{key\}$")]
 """A header line with `{key}` in it, after a word at most."""
@@ -62,6 +62,19 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
     reasoning_field: str | None = None
     parameters: Parameters = Parameters()
     failures: dict[str, FailureClass] = {}
+
+    def applied_to(self, upstream: Upstream) -> Upstream:
+        """Return an upstream at this vendor with its differences."""
+        return structs.replace(
+            upstream,
+            auth=self.auth,
+            renamed=self.parameters.rename,
+            additions=self.parameters.add,
+            unknown=self.parameters.unknown,
+            takes_stream_options=self.takes_stream_options,
+            failures=self.failures,
+            continuation=self.continuation,
+        )
 
 
 def load(folder: Traversable = _CATALOGUE) -> dict[str, Provider]:

@@ -14,7 +14,7 @@ problems     what is wrong, worded and rendered
 
 from chatgate.settings.network import without_credentials
 from chatgate.settings.problems import Problem, SettingsError
-from chatgate.settings.reading import load, load_from_process
+from chatgate.settings.reading import load, load_from_process, load_upstream_from_process
 from chatgate.settings.tree import (
     AccessSettings,
     AdminSettings,
@@ -49,5 +49,6 @@ __all__ = [
     "TargetSettings",
     "load",
     "load_from_process",
+    "load_upstream_from_process",
     "without_credentials",
 ]

@@ -46,7 +46,7 @@ from chatgate.settings.tree import (
     Settings,
     StreamSettings,
 )
-from chatgate.settings.upstreams import read_upstreams
+from chatgate.settings.upstreams import read_one, read_upstreams
 from chatgate.vocabulary.upstreams import Timeouts, Upstream
 
 _FILE_NAME = "chatgate.toml"
@@ -59,6 +59,23 @@ def load_from_process(
 ) -> Settings:
     """Load the settings of this process; see `load`."""
     return load(arguments, os.environ, Path.cwd(), providers, demo_models)
+
+
+def load_upstream_from_process(
+    table: Mapping[str, object], usual_key_env: str | None, providers: Mapping[str, str | None]
+) -> Upstream:
+    """Load one upstream that stands in no file, with the proxy of this process; see `upstreams.read_one`.
+
+    Where the table names no key, the one in the variable `usual_key_env` is taken if it is set. Raises `SettingsError`.
+    """
+    problems = Problems()
+    environment = Environment(os.environ, Path.cwd(), problems)
+    if usual_key_env and not {"api_key_env", "api_key_file"} & table.keys() and environment.find_secret(usual_key_env):
+        table = {**table, "api_key_env": usual_key_env}
+    upstream = read_one(table, Path.cwd(), environment, providers, problems)
+    problems.stop_if_any()
+    assert upstream is not None  # noqa: S101 - it is only missing where something is wrong
+    return upstream
 
 
 def load(

@@ -6,6 +6,7 @@ Owns which credential, base URL and proxy each upstream gets. Called by `reading
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -54,6 +55,23 @@ def read_upstreams(
     return _Reader(document, environment, providers, problems).read()
 
 
+def read_one(
+    table: Mapping[str, object],
+    directory: Path,
+    environment: Environment,
+    providers: Mapping[str, str | None],
+    problems: Problems,
+) -> Upstream | None:
+    """Read an upstream that stands in no file, with the proxy of the environment; None when something is wrong.
+
+    `table` is what an item of `[[upstreams]]` would be; relative paths in it start at `directory`.
+    """
+    document = Document("the command line", directory, {"upstreams": [table]})
+    reader = _Reader(document, environment, providers, problems)
+    items = read_items(UpstreamKeys, document, ("upstreams",), problems)
+    return reader.read_item(items[0], is_default=False) if items else None
+
+
 class _Reader:
     def __init__(
         self,
@@ -74,7 +92,7 @@ class _Reader:
         items = read_items(UpstreamKeys, self._document, ("upstreams",), self._problems)
         self._refuse_bad_names(items)
         if items:
-            found = [self._read_item(item, is_default=item.path[-1] == 0) for item in items]
+            found = [self.read_item(item, is_default=item.path[-1] == 0) for item in items]
             upstreams = tuple(upstream for upstream in found if upstream is not None)
         else:
             upstreams = (self._read_environment_upstream(),)
@@ -110,7 +128,7 @@ class _Reader:
             is_default=True,
         )
 
-    def _read_item(self, item: Item[UpstreamKeys], *, is_default: bool) -> Upstream | None:
+    def read_item(self, item: Item[UpstreamKeys], *, is_default: bool) -> Upstream | None:
         provider = item.keys.provider or OPENAI_COMPATIBLE
         if provider not in self._providers:
             hint = nearest(provider, self._providers) or f"known are {', '.join(sorted(self._providers))}"

@@ -85,7 +85,8 @@ class Plan(Struct):
         check_secret(secret)
         provider = OPENAI_COMPATIBLE
         for known, known_url in self.catalogue.items():
-            if known_url is not None and read_base_url(known_url) == address:
+            # A port of this machine says nothing about the program that listens on it.
+            if known_url is not None and known_url.startswith("https:") and read_base_url(known_url) == address:
                 provider = known
         name = self._free_name(wanted)
         self.upstreams.append(Upstream(name, provider, base_url, secret, variable, in_flight))
