@@ -29,6 +29,7 @@ from chatgate.cli import main
 from chatgate.cli.chat import chat
 from chatgate.endpoints import Table
 from chatgate.protocols import openai_errors, plain
+from chatgate.protocols.anthropic import errors as anthropic_errors
 from chatgate.providers import demo, spec
 from chatgate.server.limits import WireLimits
 from chatgate.settings.keys import LISTS, SECTIONS, ServerKeys, TargetKeys
@@ -286,10 +287,11 @@ def _words_of(text: str) -> list[str]:
 
 @in_each
 def test_the_errors_are_the_codes(name: str) -> None:
-    """The table of errors names every situation with its status in both protocols."""
+    """The table of errors names every situation with its status in each protocol."""
     dialect = plain.PlainDialect("")
+    statuses = (dialect.status_of, openai_errors.status_of, anthropic_errors.status_of)
     assert {code: cells[1:] for code, cells in table_with(name, "invalid_json").items()} == {
-        kind.value: [str(dialect.status_of(kind)), str(openai_errors.status_of(kind))] for kind in Kind
+        kind.value: [str(status_of(kind)) for status_of in statuses] for kind in Kind
     }
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from chatgate.vocabulary.exchange import Endpoint, Envelope
     from chatgate.vocabulary.keys import KeyRecord
 
-_OPENAI, _CHAT = Surface.OPENAI, Operation.CHAT
+_PLAIN, _CHAT = Surface.PLAIN, Operation.CHAT
 _NO_KEY, _GATEWAY = KeyKind.NONE, KeyKind.GATEWAY
 _NO_RULES: tuple[Rule, ...] = ()
 _MAX_KEYS = 10_000
@@ -91,7 +91,7 @@ class Admitting:
         key = key_of_head(envelope.headers, envelope.query)
         caller = Caller(address.text, address.counted_as, key)
         # The pages and documents are for everyone who may come in, and the plain API may bring its key in the body.
-        if endpoint.surface is _OPENAI or (key.kind is not _NO_KEY and endpoint.operation is _CHAT):
+        if endpoint.surface is not _PLAIN or (key.kind is not _NO_KEY and endpoint.operation is _CHAT):
             self._door.check(key)
             if key.kind is _GATEWAY:
                 caller = self._recognise(caller)

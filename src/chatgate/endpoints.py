@@ -11,8 +11,11 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
+from msgspec import structs
+
 from chatgate.administration.routes import PREFIX as ADMIN_PREFIX
 from chatgate.protocols import openai_models, page, plain
+from chatgate.protocols.anthropic import models as anthropic_models
 from chatgate.refusals import JSON_TYPE
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Phrase
 from chatgate.vocabulary.exchange import (
@@ -27,11 +30,12 @@ from chatgate.vocabulary.exchange import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from chatgate.administration.routes import Administration
     from chatgate.admitting import Admitting
     from chatgate.balances import Balances
+    from chatgate.counting import Counting
     from chatgate.i18n import Catalogues
     from chatgate.listing import Listing
     from chatgate.pipeline import Observer, Pipeline
@@ -40,18 +44,24 @@ if TYPE_CHECKING:
     from chatgate.vocabulary.identity import Caller
 
 OPENAI_PREFIXES = ("/v1", "", "/v1/v1")
-"""Where the OpenAI surface is mounted: base URLs come with and without the version, and with it doubled."""
+"""Where the providers' protocols are mounted: base URLs come with and without the version, and with it doubled."""
+
+ANTHROPIC_VERSION = b"anthropic-version"
+"""The header that every Anthropic client sends: it decides whose answers the paths give that two protocols share."""
 
 _LOG = logging.getLogger(__name__)
 _UNLOGGED = (Operation.HEALTH, Operation.READY, Operation.METRICS, Operation.PROBE)
 _SERVED = (
     Operation.CHAT,
+    Operation.COUNT_TOKENS,
     Operation.MODELS,
     Operation.MODEL,
     Operation.SUBSCRIPTION,
     Operation.USAGE,
     Operation.ADMIN,
 )
+_SHARED = (Operation.MODELS, Operation.MODEL)
+_ANTHROPIC_PATHS = ("/v1/messages", "/messages", "/v1/v1/messages")
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
 _OK, _UNAVAILABLE = 200, 503
 _BROWSER = b"text/html"
@@ -75,12 +85,15 @@ class Table:
 
         add("/", Operation.PAGE, Surface.PLAIN, "GET")
         add("/", Operation.PROBE, Surface.PLAIN, "HEAD")
+        add("/api/hello", Operation.PROBE, Surface.PLAIN, "HEAD")  # Claude Code looks there for a gateway.
         for path in {f"/{route}", f"/{route}/" if route else "/"}:
             add(path, Operation.CHAT, Surface.PLAIN, "POST")
             add(path, Operation.PAGE, Surface.PLAIN, "GET")
             add(path, Operation.PROBE if path == "/" else Operation.PAGE, Surface.PLAIN, "HEAD")
         for prefix in OPENAI_PREFIXES:
             add(f"{prefix}/chat/completions", Operation.CHAT, Surface.OPENAI, "POST")
+            add(f"{prefix}/messages", Operation.CHAT, Surface.ANTHROPIC, "POST")
+            add(f"{prefix}/messages/count_tokens", Operation.COUNT_TOKENS, Surface.ANTHROPIC, "POST")
             add(f"{prefix}/models", Operation.MODELS, Surface.OPENAI, "GET", "HEAD")
             add(f"{prefix}/dashboard/billing/subscription", Operation.SUBSCRIPTION, Surface.OPENAI, "GET", "HEAD")
             add(f"{prefix}/dashboard/billing/usage", Operation.USAGE, Surface.OPENAI, "GET", "HEAD")
@@ -92,7 +105,10 @@ class Table:
         self._models = tuple(f"{prefix}/models/" for prefix in OPENAI_PREFIXES)
 
     def find(self, method: str, path: str) -> Endpoint:
-        """Return what a URL is. Raises `CallerError` when it is nothing, or takes other methods."""
+        """Return what a URL is. Raises `CallerError` when it is nothing, or takes other methods.
+
+        Where two protocols share a path it is OpenAI's; see `in_anthropic`.
+        """
         methods = self._paths.get(path)
         if methods is None:
             if path.startswith(ADMIN_PREFIX):
@@ -106,8 +122,10 @@ class Table:
             raise CallerError(Kind.METHOD_NOT_ALLOWED, "method_not_allowed", parameters=parameters)
         return endpoint
 
-    def surface_of(self, path: str) -> Surface:
+    def surface_of(self, path: str, headers: Mapping[bytes, bytes]) -> Surface:
         """Return whose errors a path gets, whether it exists or not."""
+        if ANTHROPIC_VERSION in headers or path.startswith(_ANTHROPIC_PATHS):
+            return Surface.ANTHROPIC
         if path == "/v1" or path.startswith(("/v1/", "/chat/", "/models/", "/dashboard/")):
             return Surface.OPENAI
         if path.startswith(ADMIN_PREFIX):
@@ -122,6 +140,11 @@ class Table:
                 endpoint = Endpoint(Operation.MODEL, Surface.OPENAI, model)
                 return {"GET": endpoint, "HEAD": endpoint}
         return None
+
+
+def in_anthropic(endpoint: Endpoint) -> Endpoint:
+    """Return what a path is for an Anthropic client: it shares those of the models with OpenAI's."""
+    return structs.replace(endpoint, surface=Surface.ANTHROPIC) if endpoint.operation in _SHARED else endpoint
 
 
 class Scrape(Protocol):
@@ -204,6 +227,7 @@ class Gateway:
         pipeline: Pipeline,
         refusals: Refusals,
         listing: Listing,
+        counting: Counting,
         balances: Balances,
         administration: Administration | None,
         site: Site,
@@ -216,6 +240,7 @@ class Gateway:
         self._pipeline = pipeline
         self._refusals = refusals
         self._listing = listing
+        self._counting = counting
         self._balances = balances
         self._administration = administration
         self._site = site
@@ -230,6 +255,8 @@ class Gateway:
         error = None
         try:
             endpoint = self._table.find(envelope.method, envelope.path)
+            if ANTHROPIC_VERSION in envelope.headers:
+                endpoint = in_anthropic(endpoint)
             if endpoint.operation in _OPEN_TO_ALL:
                 return self._with_ids(self._answer_anyone(endpoint.operation), envelope)
             identified = self._admitting.identify(envelope, endpoint, address)
@@ -241,7 +268,8 @@ class Gateway:
             reply = self._with_ids(self._answer_at_once(identified), envelope, standing)
         except GateError as refused:
             error = refused
-            endpoint = endpoint or Endpoint(Operation.UNKNOWN, self._table.surface_of(envelope.path))
+            surface = self._table.surface_of(envelope.path, envelope.headers)
+            endpoint = endpoint or Endpoint(Operation.UNKNOWN, surface)
             standing = self._standing_at_once(None, address.counted_as)
             reply = self._refusal(endpoint.surface, error, envelope, standing)
         self._note(envelope, endpoint, address.text, reply.status, error)
@@ -249,7 +277,7 @@ class Gateway:
 
     def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Return the answer to a request that broke a rule of the wire."""
-        surface = self._table.surface_of(envelope.path)
+        surface = self._table.surface_of(envelope.path, envelope.headers)
         reply = self._refusal(surface, error, envelope)
         self._note(envelope, Endpoint(Operation.UNKNOWN, surface), envelope.peer, reply.status, error)
         return reply
@@ -269,7 +297,7 @@ class Gateway:
             else:
                 identified = await self._admitting.know(identified)
                 caller = identified.caller
-                reply = await self._told(identified)
+                reply = await self._told(identified, body)
         except GateError as refused:
             error = refused
         except Exception:  # noqa: BLE001 - the boundary: a fault of ours ends one call, and is logged
@@ -312,9 +340,11 @@ class Gateway:
             case _:
                 return self._site.page(identified)
 
-    async def _told(self, identified: Identified) -> Reply:
+    async def _told(self, identified: Identified, body: bytes) -> Reply:
         record = identified.caller.record
         match identified.endpoint.operation:
+            case Operation.COUNT_TOKENS:
+                return await self._counting.count(identified, body)
             case Operation.SUBSCRIPTION:
                 return Reply(_OK, JSON_TYPE, await self._balances.subscription(record))
             case Operation.USAGE:
@@ -326,13 +356,17 @@ class Gateway:
 
     async def _list_models(self, identified: Identified) -> Reply:
         caller, wanted = identified.caller, identified.endpoint.parameter
+        is_anthropic = identified.endpoint.surface is Surface.ANTHROPIC
         take = functools.partial(self._admitting.take, caller)
         if identified.endpoint.operation is Operation.MODEL:
             if not self._admitting.may_ask(caller, wanted):
                 raise CallerError(Kind.PERMISSION_DENIED, "key_model_not_allowed", parameters={"model": wanted[:100]})
-            return Reply(_OK, JSON_TYPE, openai_models.encode_entry(await self._listing.one(wanted, caller.key, take)))
+            found = await self._listing.one(wanted, caller.key, take)
+            return Reply(_OK, JSON_TYPE, (anthropic_models if is_anthropic else openai_models).encode_entry(found))
         entries = await self._listing.all(caller.key, take)
         allowed = tuple(entry for entry in entries if self._admitting.may_ask(caller, entry["id"]))
+        if is_anthropic:
+            return Reply(_OK, JSON_TYPE, anthropic_models.encode_list(allowed, identified.envelope.query))
         return Reply(_OK, JSON_TYPE, openai_models.encode_list(allowed))
 
     def _standing_at_once(self, caller: Caller | None, counted_as: int) -> bytes:

@@ -28,7 +28,6 @@ from chatgate.admission.limits import NOTHING, Bound
 from chatgate.admission.running import ENDED_REASONS
 from chatgate.attempts.stages import Admitted
 from chatgate.attempts.stream import Stream
-from chatgate.protocols import sse
 from chatgate.refusals import JSON_TYPE, Refusals
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Overloaded, UpstreamError
 from chatgate.vocabulary.exchange import Decoded, Identified, Outcome, Reply, Settled, Surface
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from chatgate.routing.plan import Plan
     from chatgate.vocabulary.chat import Asked, Usage
     from chatgate.vocabulary.exchange import CallerPort
+    from chatgate.vocabulary.upstreams import Protocol as WireProtocol
 
 DRAINING = "draining"
 """The message with which the server cancels a call that has outlived the grace of a shutdown."""
@@ -53,6 +53,7 @@ DRAINING = "draining"
 _LOG = logging.getLogger(__name__)
 _EVENTS_TYPE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 _POINTLESS = b"x-should-retry: false\r\n"
+_MAX_DROPPED_CHARACTERS = 1000
 _OK = 200
 _CLIENT_CLOSED_REQUEST = 499
 
@@ -69,6 +70,9 @@ class Dialect(Protocol):
     def decode(self, body: bytes, content_type: str) -> Asked:
         """Read a caller's body. Raises `CallerError`."""
 
+    def at(self, protocol: WireProtocol) -> Dialect:
+        """Return the dialect for what upstreams of a protocol answer: OpenAI's, or the caller's own."""
+
     def relay(self, asked: Asked) -> Relay:
         """Return what turns the upstream's stream into the caller's."""
 
@@ -80,6 +84,9 @@ class Dialect(Protocol):
 
     def encode_error(self, error: GateError, message: str, request_id: str) -> bytes:
         """Write an error's body."""
+
+    def encode_error_event(self, error: GateError, message: str, request_id: str) -> bytes:
+        """Write the event that ends a stream which broke."""
 
 
 class Observer(Protocol):
@@ -225,7 +232,7 @@ class Pipeline:
         waiting = self._write_down(call)
         if waiting is not None:
             await waiting
-        call.port.reply(Reply(_OK, self._headers_of(admitted, plan) + JSON_TYPE, attempt.body))
+        call.port.reply(Reply(_OK, self._headers_of(admitted, plan, attempt) + JSON_TYPE, attempt.body))
 
     async def _shielded(self, call: _Call, admitted: Admitted, dialect: Dialect, plan: Plan) -> Attempt:
         """Get a whole answer in a task of its own, which may outlive the caller's patience."""
@@ -253,7 +260,7 @@ class Pipeline:
         dialect = self._dialects[call.identified.endpoint.surface]
 
         def head_of(answering: Plan | None) -> bytes:
-            return self._headers_of(admitted, answering) + _EVENTS_TYPE
+            return self._headers_of(admitted, answering, stream.attempt) + _EVENTS_TYPE
 
         def settle() -> Awaitable[None] | None:
             call.settled.outcome, call.settled.status = _COMPLETED, _OK
@@ -293,11 +300,13 @@ class Pipeline:
             return True
         return False
 
-    def _headers_of(self, admitted: Admitted, plan: Plan | None) -> bytes:
+    def _headers_of(self, admitted: Admitted, plan: Plan | None, attempt: Attempt | None) -> bytes:
         """Return the header lines of an answer; without a plan it is not known yet who answers."""
         headers = self._refusals.ids_of(admitted.decoded.identified.envelope) + admitted.headers
         if plan is None:
             return headers
+        if attempt is not None and attempt.dropped:
+            headers += _dropped_line(attempt.dropped)
         model = plan.candidate.target.sent_model or admitted.decoded.asked.chat.asked_model
         return b"%b%bx-chatgate-attempts: %d\r\n" % (headers, _model_line(model), len(admitted.entry.sent))
 
@@ -308,7 +317,7 @@ class Pipeline:
         call.settled.code = error.kind
         self._write_down(call)
         if stream is not None and stream.is_started:
-            port.send(sse.event(self._refusals.body(surface, error, identified.language, envelope.request_id)))
+            port.send(self._refusals.event(surface, error, identified.language, envelope.request_id))
             port.finish()
             return
         more = error.standing
@@ -391,3 +400,9 @@ def _reason_of(cancelled: asyncio.CancelledError) -> str:
 def _model_line(model: str) -> bytes:
     """Return the line that names the model; what a header cannot carry is percent-encoded."""
     return b"x-chatgate-model: %b\r\n" % quote(model, safe=string.punctuation + " ").encode()
+
+
+def _dropped_line(paths: tuple[str, ...]) -> bytes:
+    """Return the line that names the fields which the answering target was not sent."""
+    named = quote(", ".join(paths), safe=string.punctuation + " ")
+    return b"x-chatgate-dropped: %b\r\n" % named[:_MAX_DROPPED_CHARACTERS].encode()

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
         def encode_error(self, error: GateError, message: str, request_id: str) -> bytes:
             """Write an error's body."""
 
+        def encode_error_event(self, error: GateError, message: str, request_id: str) -> bytes:
+            """Write the event that ends a stream which broke."""
+
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 JSON_TYPE = b"content-type: application/json\r\n"
@@ -71,6 +74,11 @@ class Refusals:
         """Return an error's body in the shape of a surface."""
         return self._dialects[surface].encode_error(error, self._text(surface, error, language, request_id), request_id)
 
+    def event(self, surface: Surface, error: GateError, language: str, request_id: str) -> bytes:
+        """Return the event that ends a stream which broke, in the shape of a surface."""
+        text = self._text(surface, error, language, request_id)
+        return self._dialects[surface].encode_error_event(error, text, request_id)
+
     def reply(
         self, surface: Surface, error: GateError, language: str, envelope: Envelope, more_headers: bytes = b""
     ) -> Reply:
@@ -88,7 +96,7 @@ class Refusals:
     def _text(self, surface: Surface, error: GateError, language: str, request_id: str) -> str:
         """Return the reason in words; what the provider said itself follows it."""
         said = error.provider_message
-        if error.reason == "provider_refused" and said and surface is Surface.OPENAI:
+        if error.reason == "provider_refused" and said and surface is not Surface.PLAIN:
             return said  # Programs look for the provider's own words.
         parameters = {**error.parameters, "request_id": request_id}
         text = self._catalogues.translate(language, Phrase(error.reason, parameters))

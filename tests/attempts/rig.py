@@ -78,9 +78,9 @@ class Port:
         assert not self.is_finished
         self.is_finished = True
 
-    def cancel(self, reason: str) -> None:
+    def cancel(self, message: str) -> None:
         """Refuse: the calls of these tests are ended by their callers."""
-        raise AssertionError(reason)
+        raise AssertionError(message)
 
     async def drained(self) -> None:
         """Return when the caller reads again: at once, unless a test has set `reads`."""
@@ -122,6 +122,7 @@ class Rig:
         self.trying = Trying(
             requests={upstream.name: Requests(upstream, timeouts or Timeouts()) for upstream in upstreams},
             senders={upstream.name: self.transport for upstream in upstreams},
+            writings={},
             counters=LocalCounters(Limits([], lambda: int(self.clock() * 1e9)), _no_money),
             redaction=Redaction(keys),
             clock=self.clock,

@@ -109,11 +109,13 @@ def test_what_is_switched_on_is_explained() -> None:
         "CHATGATE_STREAMS__DRAIN_SECONDS": "2.5",
         "CHATGATE_RETRY__RECOVERY": "error",
         "CHATGATE_RETRY__MAX_RETRIES": "0",
+        "CHATGATE_TRANSLATION__DROP_UNSUPPORTED": "true",
     }
     lines = " ".join(run(environ=environ).stdout.split())
     for said in (
         "retries none on the same target a stream that breaks off ends with an error",
         "hedging a second call when the first token is later than for 95 % of the model's calls, for at most 7 % of",
+        "translation what a provider's protocol cannot carry is left out and named in x-chatgate-dropped",
         "disconnects when a caller leaves, its answer is read on for its usage, 2.5 s at most, 50 answers at once verd",
     ):
         assert said in lines

@@ -13,6 +13,7 @@ from chatgate.administration.routes import PREFIX
 from chatgate.administration.routes import ROUTES as ADMIN_ROUTES
 from chatgate.endpoints import Table
 from chatgate.protocols import openai_errors, openapi, plain
+from chatgate.protocols.anthropic import errors as anthropic_errors
 from chatgate.vocabulary.errors import Kind
 
 ROUTES = ("api", "", "v2/ask")
@@ -146,6 +147,8 @@ def test_every_served_path_is_described(document: dict[str, Any], route: str) ->
         (f"/{route}", "get"),
         (f"/{route}", "post"),
         ("/v1/chat/completions", "post"),
+        ("/v1/messages", "post"),
+        ("/v1/messages/count_tokens", "post"),
         ("/v1/models", "get"),
         ("/v1/models/{model}", "get"),
         ("/v1/dashboard/billing/subscription", "get"),
@@ -162,6 +165,8 @@ def test_model_calls_describe_every_status_they_can_end_in(document: dict[str, A
     not_here = {Kind.NOT_FOUND}
     chat = set(document["paths"]["/v1/chat/completions"]["post"]["responses"])
     assert chat == {"200", *(str(openai_errors.status_of(kind)) for kind in Kind)}
+    message = set(document["paths"]["/v1/messages"]["post"]["responses"])
+    assert message == {"200", *(str(anthropic_errors.status_of(kind)) for kind in Kind)}
     ask = set(document["paths"][f"/{route}"]["post"]["responses"])
     dialect = plain.PlainDialect("gpt-x")
     assert ask == {"200", *(str(dialect.status_of(kind)) for kind in Kind if kind not in not_here)}

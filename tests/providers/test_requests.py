@@ -6,6 +6,7 @@ import httptools
 import pytest
 
 from chatgate import __version__
+from chatgate.providers import spec
 from chatgate.providers.requests import Requests
 from chatgate.vocabulary.exchange import OutboundRequest
 from chatgate.vocabulary.upstreams import Origin, Timeouts, Upstream
@@ -118,3 +119,33 @@ def test_the_host_is_named_as_http_wants_it(origin: Origin, host: bytes) -> None
     request = requests_to(origin).chat(b"{}", "")
     assert Parsed(request).headers[b"host"] == host
     assert b"secret" not in request.head
+
+
+@pytest.mark.parametrize("base_path", ["", "/v1", "/anthropic", "/anthropic/v1"])
+def test_anthropics_paths_have_their_version_once(base_path: str) -> None:
+    """Base URLs of its clients come without, those of this gateway's other upstreams with it."""
+    requests = Requests(Upstream("up", "anthropic", ORIGIN, base_path, protocol="anthropic"), Timeouts())
+    root = base_path.removesuffix("/v1").encode()
+    assert Parsed(requests.chat(b"{}", "sk-ant-test-0123")).url == root + b"/v1/messages"
+    counted = Parsed(requests.count_tokens(b"{}", b"anthropic-version: x\r\n", "sk-ant-test-0123", Timeouts()))
+    assert (counted.url, counted.body) == (root + b"/v1/messages/count_tokens", b"{}")
+    assert counted.headers[b"anthropic-version"] == b"x"
+    listed = Parsed(requests.models("sk-ant-test-0123", Timeouts()))
+    assert listed.url == root + b"/v1/models?limit=1000"
+    assert listed.headers[b"anthropic-version"] == b"2023-06-01"
+
+
+@pytest.mark.parametrize(
+    ("secret", "shown"),
+    [
+        ("sk-ant-test-0123", {b"x-api-key": b"sk-ant-test-0123"}),
+        ("sk-ant-oat-test-0123", {b"authorization": b"Bearer sk-ant-oat-test-0123"}),
+        ("", {}),
+    ],
+)
+def test_anthropic_is_shown_keys_in_its_own_way(secret: str, shown: dict[bytes, bytes]) -> None:
+    """A key in its header, a login's token as a bearer's."""
+    upstream = spec.load()["anthropic"].applied_to(Upstream("up", "anthropic", ORIGIN, ""))
+    requests = Requests(upstream, Timeouts())
+    headers = Parsed(requests.chat(b"{}", secret)).headers
+    assert {name: value for name, value in headers.items() if name in (b"x-api-key", b"authorization")} == shown

@@ -12,6 +12,7 @@ from chatgate.settings import Settings, load
 Load = Callable[..., Settings]
 
 PROVIDERS = {
+    "anthropic": "https://api.anthropic.com",
     "openai": "https://api.openai.com/v1",
     "openai_compatible": None,
     "example": "https://api.example.com/v2",

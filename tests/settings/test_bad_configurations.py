@@ -85,6 +85,7 @@ BAD_FILES: list[tuple[str, str, int | None, str]] = [
     ("[hedging]\nshare_percent = -1", "hedging.share_percent", 2, "not -1"),
     ("[hedging]\nshare_percent = nan", "hedging.share_percent", 2, "not nan"),
     ("[hedging]\nshare = 5", "hedging.share", 2, "not a known key"),
+    ("[translation]\ndrop_unsupported = 1", "translation.drop_unsupported", 2, "not 1"),
     ("share_percent = 5", "share_percent", 1, "below [hedging]"),
     ("[limits]\namount = 1", "limits", 1, "[[limits]]"),
     ("limits = [1]", "limits[0]", 1, "must be a table"),
@@ -154,7 +155,12 @@ BAD_FILES: list[tuple[str, str, int | None, str]] = [
     (f'{UPSTREAM}base_url = "http://a?key={SECRET}"', "upstreams[0].base_url", 3, "without a query"),
     (f'{UPSTREAM}base_url = "http://a"\nprovider = 1', "upstreams[0].provider", 4, "a name"),
     (f'{UPSTREAM}base_url = "http://a"\nprovider = "opanai"', "upstreams[0].provider", 4, "did you mean openai?"),
-    (f'{UPSTREAM}base_url = "http://a"\nprovider = "zzz"', "upstreams[0].provider", 4, "known are example, openai,"),
+    (
+        f'{UPSTREAM}base_url = "http://a"\nprovider = "zzz"',
+        "upstreams[0].provider",
+        4,
+        "known are anthropic, example, openai,",
+    ),
     (f'{UPSTREAM}base_url = "http://a"\napikey = "{SECRET}"', "upstreams[0].apikey", 4, "did you mean api_key?"),
     (f'{UPSTREAM}base_url = "http://a"\napi_key = ["{SECRET}"]', "upstreams[0].api_key", 4, "text"),
     (f'{UPSTREAM}base_url = "http://a"\napi_keys = "{SECRET}"', "upstreams[0].api_keys", 4, "a list of texts"),
@@ -418,6 +424,8 @@ drain_calls = 50
 [ledger]
 durability = "power"
 retention_days = 90
+[translation]
+drop_unsupported = true
 [hedging]
 share_percent = 5
 [[budgets]]

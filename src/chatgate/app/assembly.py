@@ -34,16 +34,21 @@ from chatgate.attempts.leaving import Leaving
 from chatgate.attempts.stream import Stream
 from chatgate.balances import Balances
 from chatgate.counters.local import LocalCounters
+from chatgate.counting import Counting
 from chatgate.endpoints import Gateway, Site, Table
 from chatgate.i18n import LANGUAGES, Catalogues, language_of_locale
 from chatgate.listing import Listing, Upstreams
 from chatgate.pipeline import Dialect, Pipeline
 from chatgate.protocols import openai_models, openapi
+from chatgate.protocols.anthropic.dialect import AnthropicDialect
+from chatgate.protocols.anthropic.upstream import Messages
 from chatgate.protocols.openai_dialect import OpenAIDialect
 from chatgate.protocols.plain import PlainDialect
+from chatgate.protocols.translation import ChatWriting, Translation, Writing
 from chatgate.providers import demo, spec
 from chatgate.providers.demo import Demo
 from chatgate.providers.requests import Requests
+from chatgate.providers.translating import TranslatingSender
 from chatgate.refusals import Refusals
 from chatgate.routing.affinity import Conversations
 from chatgate.routing.budget import RetryBudget
@@ -56,7 +61,7 @@ from chatgate.telemetry.metrics import CONTENT_TYPE
 from chatgate.transport import Transport
 from chatgate.vocabulary.exchange import Surface
 from chatgate.vocabulary.money import format_usd
-from chatgate.vocabulary.upstreams import Target, Upstream
+from chatgate.vocabulary.upstreams import Protocol, Target, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,12 +125,22 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         Surface.PLAIN: PlainDialect(default_model),
         Surface.OPENAI: OpenAIDialect(),
         Surface.ADMIN: OpenAIDialect(),
+        Surface.ANTHROPIC: AnthropicDialect(drops_parts=settings.drops_unsupported),
     }
+    translations: dict[Protocol, Translation] = {
+        "anthropic": Messages(time.time, drops_parts=settings.drops_unsupported),
+    }
+    writings: dict[Protocol, Writing] = {"openai_chat": ChatWriting(), **translations}
     keys_url = (catalogue[default.provider].keys_url or catalogue["openai"].keys_url) or ""
     language = language_of_locale(settings.server.language) or LANGUAGES[0]
     refusals = Refusals(parts.catalogues, dialects, language, keys_url)
     requests = {upstream.name: Requests(upstream, settings.timeouts) for upstream in (*upstreams, demo.UPSTREAM)}
-    senders: dict[str, Sender] = {upstream.name: parts.transport for upstream in upstreams}
+    senders: dict[str, Sender] = {
+        upstream.name: TranslatingSender(parts.transport, translations[upstream.protocol])
+        if upstream.protocol in translations
+        else parts.transport
+        for upstream in upstreams
+    }
     senders[demo.UPSTREAM.name] = Demo()
     book = parts.keeping.book
     counters = LocalCounters(limits, book.reserve)
@@ -156,6 +171,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
             Trying(
                 requests=requests,
                 senders=senders,
+                writings=writings,
                 counters=counters,
                 redaction=redaction,
                 clock=time.monotonic,
@@ -188,6 +204,9 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
             Upstreams(requests[default.name], parts.transport) if routing.is_open else None,
             [openai_models.entry(default_model, default.name)],
             time.monotonic,
+        ),
+        counting=Counting(
+            routing=routing, admitting=admitting, requests=requests, sender=parts.transport, redaction=redaction
         ),
         balances=Balances(Spending(parts.keeping), functools.partial(datetime.now, UTC)),
         administration=_administration(settings, parts),

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from chatgate.attempts.stages import Admitted
     from chatgate.counters.port import Counters
     from chatgate.protocols.openai_stream import Relay
+    from chatgate.protocols.translation import Writing, Written
     from chatgate.providers.requests import Requests
     from chatgate.routing.candidates import Candidate
     from chatgate.telemetry import Redaction
     from chatgate.vocabulary.chat import Asked
     from chatgate.vocabulary.exchange import Answer, Decoded, Sender
+    from chatgate.vocabulary.upstreams import Protocol as WireProtocol
     from chatgate.vocabulary.upstreams import Target
 
 MAX_ANSWER_BYTES = 32 << 20
@@ -42,12 +44,16 @@ MAX_ERROR_BYTES = 64 << 10
 
 _OK = 200
 _JSON_TYPES = frozenset({b"application/json", b"application/json; charset=utf-8"})
+_CHAT: WireProtocol = "openai_chat"
 _PROVIDER_KEY = KeyKind.PROVIDER
 _MORE, _NOTHING, _STOP = Verdict.MORE, Verdict.NOTHING, Verdict.STOP
 
 
 class Dialect(Protocol):
     """The part of a caller's protocol that speaks of answers."""
+
+    def at(self, protocol: WireProtocol) -> Dialect:
+        """Return the dialect for what upstreams of a protocol answer: OpenAI's, or the caller's own."""
 
     def relay(self, asked: Asked) -> Relay:
         """Return what turns the upstream's stream into the caller's."""
@@ -72,7 +78,7 @@ class Attempt(Struct, gc=False):
     `serial` counts the tries of the call from 1. `secret` is the key that is shown there, "" for none, `number` the
     try's number there. `receipt` is what it has taken of limits by upstream. `answer` is there once its head is. A
     whole answer ends up in `body`, and without a `usage` `got_bytes` of text were in it. A stream's `relay` turns it
-    into the caller's, who gets `held` of it so far.
+    into the caller's, who gets `held` of it so far. `dropped` are the fields that were left out of what was asked.
     """
 
     serial: int
@@ -86,6 +92,7 @@ class Attempt(Struct, gc=False):
     got_bytes: int = 0
     relay: Relay | None = None
     held: list[bytes] = []
+    dropped: tuple[str, ...] = ()
     is_open: bool = True
 
     def close(self) -> None:
@@ -104,6 +111,7 @@ class Trying:
         *,
         requests: Mapping[str, Requests],
         senders: Mapping[str, Sender],
+        writings: Mapping[WireProtocol, Writing],
         counters: Counters,
         redaction: Redaction,
         clock: Callable[[], float],
@@ -112,10 +120,13 @@ class Trying:
     ) -> None:
         """Take the parts. `requests` and `senders` go by the upstream's name; `clock` is monotonic, in seconds.
 
+        `writings` put calls to upstreams that do not speak the caller's protocol; between OpenAI's none is needed.
+
         `is_durable` says that what is written down has to outlive the power before an upstream is called.
         """
         self._requests = requests
         self._senders = senders
+        self._writings = writings
         self._counters = counters
         self._limits_attempts = counters.limit_attempts
         self._redaction = redaction
@@ -140,7 +151,8 @@ class Trying:
             if answer.status != _OK or answer.headers.get(b"content-type") not in _JSON_TYPES:
                 await self._judge_head(attempt, decoded)
             body = await answer.read(MAX_ANSWER_BYTES)
-            attempt.body, attempt.usage = dialect.encode_whole(decoded.asked, body)
+            speaking = dialect.at(candidate.target.upstream.protocol)
+            attempt.body, attempt.usage = speaking.encode_whole(decoded.asked, body)
             if attempt.usage is None:
                 attempt.got_bytes = openai_chat.written_bytes(body)
         except GateError as error:
@@ -168,7 +180,7 @@ class Trying:
         """
         receipt = await self._take(admitted, candidate) if self._limits_attempts else None
         attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
-        relay, held = dialect.relay(decoded.asked), attempt.held
+        relay, held = dialect.at(candidate.target.upstream.protocol).relay(decoded.asked), attempt.held
         attempt.relay = relay
         silence = _MORE if can_wait else _NOTHING
 
@@ -206,14 +218,14 @@ class Trying:
     ) -> Attempt:
         """Begin a stream whose relay is another one's, which it goes on with. Raises as `whole` does.
 
-        `body` is sent in place of the call's own.
+        `body` is an OpenAI chat's, sent in place of the call's own. The answer comes as OpenAI's, whoever calls.
         """
         receipt = await self._take(admitted, candidate) if self._limits_attempts else None
         attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
         try:
             if self._is_durable:
                 await admitted.entry.synced()
-            attempt.answer = await self._send(attempt, decoded, left_seconds, body)
+            attempt.answer = await self._send(attempt, decoded, left_seconds, body, passes=False)
             await self._judge_head(attempt, decoded)
         except GateError as error:
             self.failed(attempt, error, admitted)
@@ -294,19 +306,38 @@ class Trying:
         return taken.receipt
 
     def _send(
-        self, attempt: Attempt, decoded: Decoded, left_seconds: float | None, body: bytes | None = None
+        self,
+        attempt: Attempt,
+        decoded: Decoded,
+        left_seconds: float | None,
+        body: bytes | None = None,
+        *,
+        passes: bool = True,
     ) -> Awaitable[Answer]:
-        """Send the request; what is returned gives the answer once its head is there."""
+        """Send the request; what is returned gives the answer once its head is there.
+
+        `body` is an OpenAI chat's in place of the call's own. Without `passes` the answer has to come as OpenAI's.
+        """
         candidate = attempt.candidate
-        target = candidate.target
-        name = target.upstream.name
-        if body is None:
-            body = openai_chat.encode_request(decoded.asked.chat, target)
+        target, asked = candidate.target, decoded.asked
+        name, written = target.upstream.name, None
+        if asked.foreign is not None or target.upstream.protocol != _CHAT:
+            written = self._written(decoded, target, body, passes=passes)
+            body, attempt.dropped = written.body, written.dropped
+        elif body is None:
+            body = openai_chat.encode_request(asked.chat, target)
         patience_seconds = None
         if candidate.is_silent and candidate.is_last_resort(attempt.number):
             patience_seconds = LAST_RESORT_SECONDS
         request = self._requests[name].chat(body, attempt.secret, left_seconds, patience_seconds)
+        if written is not None:
+            request = written.onto(request)
         return self._senders[name].send(request, candidate.upstream.budget.try_take)
+
+    def _written(self, decoded: Decoded, target: Target, body: bytes | None, *, passes: bool) -> Written:
+        """Put a call to an upstream whose protocol is not the caller's, or not OpenAI's. Raises `CallerError`."""
+        writing = self._writings[target.upstream.protocol]
+        return writing.write(decoded.asked, decoded.identified.envelope.headers, target, body, passes=passes)
 
     async def _judge_head(self, attempt: Attempt, decoded: Decoded) -> None:
         """Raise what the head of an answer says, unless it says success."""

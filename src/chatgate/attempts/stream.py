@@ -304,8 +304,12 @@ class Stream:
         target = candidate.target
         if target.upstream.continuation is None:
             return None
-        chat = self._admitted.decoded.asked.chat
-        asked = document.parse(openai_chat.encode_request(chat, target))
+        call = self._admitted.decoded.asked
+        if call.foreign is not None:
+            body, _ = call.foreign.encode_chat(target)
+        else:
+            body = openai_chat.encode_request(call.chat, target)
+        asked = document.parse(body)
         return continued_body(asked, relay.transcript, target.upstream.continuation)
 
 

@@ -145,6 +145,8 @@ def _describe_failures(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.hedging_share:
         yield "hedging", "a second call when the first token is later than for 95 % of the model's calls,"
         yield "", f"for at most {100 * settings.hedging_share:g} % of all calls; the slower one is cancelled"
+    if settings.drops_unsupported:
+        yield "translation", "what a provider's protocol cannot carry is left out and named in x-chatgate-dropped"
     if streams.on_disconnect == "drain":
         yield "disconnects", "when a caller leaves, its answer is read on for its usage,"
         each = " in each worker" if settings.server.workers > 1 else ""

@@ -27,7 +27,7 @@ from chatgate.drill.scenarios import Part, Scenario, Strikes
 from chatgate.drill.stage import Stage
 from chatgate.drill.timing import Timing
 from chatgate.providers import spec
-from chatgate.settings import Settings
+from chatgate.settings import OPENAI_COMPATIBLE, Settings
 from chatgate.vocabulary.upstreams import Origin
 
 AT_ONCE: Final = 6
@@ -159,13 +159,18 @@ def turn(settings: Settings, timing: Timing, ports: dict[str, int]) -> Settings:
 
     What is kept is what decides where calls go: models, targets, weights, fallbacks, the number of keys, retries.
     """
+    catalogue = spec.load()
     upstreams = []
     keys: list[str] = []
     for index, upstream in enumerate(settings.upstreams):
         count = max(len(upstream.api_keys), 1 if upstream.key_needed else 0)
         own = tuple(KEY.format(upstream=index, number=number) for number in range(1, count + 1))
         origin = Origin("http", _HOST, ports[upstream.name])
-        upstreams.append(structs.replace(upstream, origin=origin, base_path=f"/drill-{index}", api_keys=own))
+        # The providers here speak OpenAI's protocol, whatever the real ones do.
+        provider = upstream.provider if catalogue[upstream.provider].protocol == "openai_chat" else OPENAI_COMPATIBLE
+        upstreams.append(
+            structs.replace(upstream, provider=provider, origin=origin, base_path=f"/drill-{index}", api_keys=own)
+        )
         keys += own
     return structs.replace(
         settings,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from chatgate.protocols import openai_chat, openai_errors
+from chatgate.protocols import openai_chat, openai_errors, sse
 from chatgate.protocols.openai_stream import OpenAIRelay
 from chatgate.vocabulary.chat import Asked, Usage
 from chatgate.vocabulary.errors import CallerError, GateError, Kind
+from chatgate.vocabulary.upstreams import Protocol
 
 
 class OpenAIDialect:
@@ -18,6 +19,10 @@ class OpenAIDialect:
                 Kind.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", parameters={"content_type": content_type[:100]}
             )
         return Asked(openai_chat.decode_request(body))
+
+    def at(self, protocol: Protocol) -> OpenAIDialect:  # noqa: ARG002 - a port's method
+        """Return the dialect for upstreams of a protocol: all answers come as OpenAI's."""
+        return self
 
     def relay(self, asked: Asked) -> OpenAIRelay:
         """Return what passes the upstream's stream on to the caller."""
@@ -34,3 +39,7 @@ class OpenAIDialect:
     def encode_error(self, error: GateError, message: str, request_id: str) -> bytes:  # noqa: ARG002 - a port's method
         """Write an error's body; `message` is its text in the caller's language."""
         return openai_errors.encode_error(error, message)
+
+    def encode_error_event(self, error: GateError, message: str, request_id: str) -> bytes:
+        """Write the event that ends a stream which broke."""
+        return sse.event(self.encode_error(error, message, request_id))

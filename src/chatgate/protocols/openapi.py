@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from chatgate import __version__
-from chatgate.protocols.openapi_components import COMPONENTS, IDS, STANDING, WHO, Part, json_body, schema
+from chatgate.protocols.openapi_components import COMPONENTS, ESTIMATED, IDS, STANDING, WHO, Part, json_body, schema
 
 
 class More(Struct, frozen=True):
@@ -70,7 +70,8 @@ _INFO: Part = {
     "version": __version__,
     "summary": "A self-hosted ChatGPT API gateway: one address in front of model providers.",
     "description": (
-        "Call it by its own plain JSON route or by OpenAI's protocol; limits, keys and models are the same for both. "
+        "Call it by its own plain JSON route, by OpenAI's protocol or by Anthropic's; limits, keys and models are the "
+        "same for all. "
         "Every path under `/v1` is also there without `/v1`, and under `/v1/v1`, so that either kind of base URL "
         "works. The models `demo/echo`, `demo/story`, `demo/tools`, `demo/slow`, `demo/429`, `demo/500` and "
         "`demo/cut` are built in and need no provider's key. Messages are in the language of `Accept-Language` when it "
@@ -82,6 +83,7 @@ _INFO: Part = {
 _TAGS = [
     {"name": "plain", "description": "One JSON route for scripts, shortcuts and forms."},
     {"name": "openai", "description": "OpenAI's protocol, for its SDKs and everything built on them."},
+    {"name": "anthropic", "description": "Anthropic's protocol, for its SDKs and coding agents."},
     {"name": "operations", "description": "For those who run the gateway."},
 ]
 
@@ -166,6 +168,44 @@ _PATHS: dict[str, Part] = {
             requestBody={"required": True, "content": json_body("OpenAIChatRequest")},
         )
     },
+    "/v1/messages": {
+        "post": _operation(
+            "anthropic",
+            "createMessage",
+            "Create a message",
+            _answers(
+                "Anthropic",
+                "400 401 402 403 404 405 408 413 415 429 500 502 504 529",
+                {
+                    "description": "The answer.",
+                    "headers": IDS | STANDING | WHO,
+                    "content": json_body("AnthropicMessage")
+                    | _events(
+                        "With `stream`: Anthropic's events, the last of which is `message_stop`. A stream that breaks "
+                        "ends with an `error` event instead."
+                    ),
+                },
+            ),
+            requestBody={"required": True, "content": json_body("AnthropicRequest")},
+        )
+    },
+    "/v1/messages/count_tokens": {
+        "post": _operation(
+            "anthropic",
+            "countTokens",
+            "Count the tokens of a request",
+            _answers(
+                "Anthropic",
+                "400 401 403 404 405 413 429 500",
+                {
+                    "description": "The count, by the provider where it can count, else estimated.",
+                    "headers": IDS | STANDING | ESTIMATED,
+                    "content": json_body("AnthropicCount"),
+                },
+            ),
+            requestBody={"required": True, "content": json_body("AnthropicRequest")},
+        )
+    },
     "/v1/models": {
         "get": _operation(
             "openai",
@@ -176,6 +216,7 @@ _PATHS: dict[str, Part] = {
                 _MODEL_REFUSALS,
                 {"description": "The models.", "headers": IDS | STANDING, "content": json_body("ModelList")},
             ),
+            description="With an `anthropic-version` header the answer, and every error, has Anthropic's shape.",
         )
     },
     "/v1/models/{model}": {

@@ -72,6 +72,14 @@ _HEADERS: Part = {
         "description": "How many requests were sent to providers for this call; absent where it is not known yet.",
         "schema": {"type": "integer", "minimum": 1},
     },
+    "x-chatgate-dropped": {
+        "description": "The fields that the provider was not sent, as its protocol has nothing like them.",
+        "schema": {"type": "string"},
+    },
+    "x-chatgate-estimated": {
+        "description": "`true` when no provider counted.",
+        "schema": {"type": "string", "const": "true"},
+    },
     **_standing("requests", "Calls"),
     **_standing("tokens", "Tokens"),
     "retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
@@ -90,7 +98,8 @@ def _headers(*names: str) -> Part:
 
 
 IDS = _headers("x-request-id", "request-id")
-WHO = _headers("x-chatgate-model", "x-chatgate-attempts")
+WHO = _headers("x-chatgate-model", "x-chatgate-attempts", "x-chatgate-dropped")
+ESTIMATED = _headers("x-chatgate-estimated")
 STANDING = _headers(*_standing("requests", "Calls"), *_standing("tokens", "Tokens"))
 _TRIES = _headers("x-chatgate-attempts")
 _WAIT = _headers("retry-after", "retry-after-ms", "x-should-retry")
@@ -104,6 +113,7 @@ _MORE_HEADERS: dict[str, Part] = {
     "502": _WAIT | _TRIES,
     "503": _WAIT | _TRIES,
     "504": _WAIT | _TRIES,
+    "529": _WAIT | _TRIES,
 }
 
 
@@ -264,6 +274,46 @@ _SCHEMAS: Part = {
         "error",
         description="`param` is the path of the field at fault. `code` is stable, or the provider's own.",
     ),
+    "AnthropicRequest": _object(
+        {
+            "model": schema("ModelName"),
+            "messages": {"type": "array", "minItems": 1, "items": schema("OpenAIMessage")},
+            "max_tokens": {"type": ["integer", "null"], "minimum": 0, "description": "Needed, except for counting."},
+            "stream": {"type": ["boolean", "null"], "default": False},
+            "system": {"type": ["string", "array", "null"]},
+            "stop_sequences": {"type": ["array", "null"], "items": _TEXT},
+        },
+        "model messages",
+        description=(
+            "Anthropic's request. An Anthropic upstream gets it unchanged but for the model; for any other it is "
+            "translated, and refused when a part of it cannot be, unless the server leaves such parts out."
+        ),
+        **_FREE,
+    ),
+    "AnthropicMessage": _object(
+        {
+            "id": _TEXT,
+            "type": {"const": "message"},
+            "role": {"const": "assistant"},
+            "model": _TEXT,
+            "content": {"type": "array", "items": {"type": "object"}},
+            "stop_reason": _OPTIONAL_TEXT,
+            "stop_sequence": _OPTIONAL_TEXT,
+            "usage": {"type": "object"},
+        },
+        "id type role model content usage",
+        description="Anthropic's message, byte for byte where an Anthropic upstream sent it.",
+        **_FREE,
+    ),
+    "AnthropicCount": _object({"input_tokens": _COUNT}, "input_tokens", **_FREE),
+    "AnthropicError": _object(
+        {
+            "type": {"const": "error"},
+            "error": _object({"type": _TEXT, "message": _TEXT}, "type message"),
+            "request_id": _TEXT,
+        },
+        "type error request_id",
+    ),
     "Model": _object(
         {"id": _TEXT, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _TEXT},
         "id object created owned_by",
@@ -343,6 +393,25 @@ _RESPONSES = _refusals(
             "or it cannot check keys or write down calls."
         ),
         "504": "Every provider that could be tried took too long.",
+    },
+)
+_RESPONSES |= _refusals(
+    "Anthropic",
+    {
+        "400": "Bad JSON, a wrong field, or one that the provider's protocol has nothing like.",
+        "401": "The key is missing, unknown, revoked, disabled or expired here, or refused by the provider.",
+        "402": "Too little is left of a budget, here or at the provider.",
+        "403": "The address or the key may not do this, or the model has no known price where money is limited.",
+        "404": "There is no such model.",
+        **_COMMON_SITUATIONS,
+        "429": "A limit was reached, here or at the provider.",
+        "500": "A fault of the gateway's.",
+        "502": "Every provider that could be tried failed or gave a bad answer.",
+        "504": "Every provider that could be tried took too long.",
+        "529": (
+            "The gateway or the model's providers are overloaded, or the gateway is being restarted, "
+            "or it cannot check keys or write down calls."
+        ),
     },
 )
 

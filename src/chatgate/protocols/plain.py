@@ -18,6 +18,7 @@ from chatgate.protocols import document, openai_chat, sse
 from chatgate.protocols.openai_stream import Relay
 from chatgate.vocabulary.chat import Asked, ChatCall, Message, Usage
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, UpstreamError
+from chatgate.vocabulary.upstreams import Protocol
 
 MAX_TOKENS_LOW, MAX_TOKENS_HIGH, MAX_TOKENS_DEFAULT = 1, 3500, 100
 """The bounds and the default of `max_tokens`."""
@@ -271,6 +272,10 @@ class PlainDialect:
         """Read a caller's body. Raises `CallerError`."""
         return decode_request(body, content_type, self._default_model)
 
+    def at(self, protocol: Protocol) -> PlainDialect:  # noqa: ARG002 - a port's method
+        """Return the dialect for upstreams of a protocol: all answers come as OpenAI's."""
+        return self
+
     def relay(self, asked: Asked) -> PlainRelay:
         """Return what turns the upstream's stream into the caller's."""
         return PlainRelay(asked.chat.asked_model, asked.dialogue)
@@ -295,3 +300,7 @@ class PlainDialect:
                 "error": {"code": error.kind.value, "request_id": request_id},
             }
         )
+
+    def encode_error_event(self, error: GateError, message: str, request_id: str) -> bytes:
+        """Write the event that ends a stream which broke."""
+        return sse.event(self.encode_error(error, message, request_id))

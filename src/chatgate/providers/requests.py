@@ -8,13 +8,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from chatgate import __version__
 from chatgate.vocabulary.exchange import OutboundRequest
+from chatgate.vocabulary.upstreams import BEARER
 
 if TYPE_CHECKING:
-    from chatgate.vocabulary.upstreams import Origin, Timeouts, Upstream
+    from chatgate.vocabulary.upstreams import Origin, Protocol, Timeouts, Upstream
 
 _USER_AGENT = f"chatgate/{__version__}"
 
@@ -22,7 +23,7 @@ _USER_AGENT = f"chatgate/{__version__}"
 class Requests:
     """Writes the requests to one upstream."""
 
-    __slots__ = ("_auth", "_chat", "_models", "_timeouts", "upstream")
+    __slots__ = ("_auth", "_chat", "_count", "_models", "_timeouts", "upstream")
 
     def __init__(self, upstream: Upstream, timeouts: Timeouts) -> None:
         """Prepare what every request to this upstream has in common."""
@@ -30,11 +31,17 @@ class Requests:
         self._timeouts = timeouts
         self._auth = upstream.auth
         common = f"Host: {_host(upstream.origin)}\r\nUser-Agent: {_USER_AGENT}\r\nAccept-Encoding: identity\r\n"
-        self._chat = (
-            f"POST {upstream.base_path}/chat/completions HTTP/1.1\r\n{common}"
-            "Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
-        ).encode()
-        self._models = f"GET {upstream.base_path}/models HTTP/1.1\r\n{common}Accept: application/json\r\n".encode()
+        manner = _MANNERS[upstream.protocol]
+        root = upstream.base_path
+        if manner.is_versioned and not root.endswith("/v1"):
+            root += "/v1"  # Its clients' base URLs come without.
+        posted = (
+            f"HTTP/1.1\r\n{common}Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
+        )
+        self._chat = f"POST {root}{manner.chat} {posted}".encode()
+        self._count = f"POST {root}{manner.chat}/count_tokens {posted}".encode()
+        self._models = f"GET {root}{manner.models} HTTP/1.1\r\n{common}Accept: application/json\r\n".encode()
+        self._models += manner.models_lines
 
     def chat(
         self, body: bytes, secret: str, left_seconds: float | None = None, patience_seconds: float | None = None
@@ -56,6 +63,12 @@ class Requests:
             )
         return OutboundRequest(self.upstream.origin, head, body, timeouts)
 
+    def count_tokens(self, body: bytes, lines: bytes, secret: str, timeouts: Timeouts) -> OutboundRequest:
+        """Return the request that asks an Anthropic upstream for a count; `lines` go with the body."""
+        told = _authorization(self._auth, secret) + lines
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (self._count, told, len(body))
+        return OutboundRequest(self.upstream.origin, head, body, timeouts)
+
     def models(self, secret: str, timeouts: Timeouts) -> OutboundRequest:
         """Return the request for the list of models."""
         head = b"%b%b\r\n" % (self._models, _authorization(self._auth, secret))
@@ -65,7 +78,33 @@ class Requests:
 @lru_cache(maxsize=1024)
 def _authorization(auth: str, secret: str) -> bytes:
     """Return the line that shows a key, b"" when there is none to show."""
+    if secret.startswith(_LOGIN_PREFIX):
+        auth = BEARER
     return auth.replace("{key}", secret).encode("ascii") + b"\r\n" if secret else b""
+
+
+class _Manner(Struct, frozen=True):
+    """Where the operations of a protocol are."""
+
+    chat: str
+    models: str
+    is_versioned: bool = False
+    models_lines: bytes = b""
+
+
+_LOGIN_PREFIX = "sk-ant-oat"
+"""How tokens begin that a login at Anthropic gives; they are no keys, and are shown as bearer tokens."""
+
+# Source: https://platform.claude.com/docs/en/api/overview and /models-list (read 2026-11-23).
+_MANNERS: dict[Protocol, _Manner] = {
+    "openai_chat": _Manner("/chat/completions", "/models"),
+    "anthropic": _Manner(
+        "/messages",
+        "/models?limit=1000",
+        is_versioned=True,
+        models_lines=b"anthropic-version: 2023-06-01\r\n",
+    ),
+}
 
 
 def _host(origin: Origin) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct, structs
 
-from chatgate.vocabulary.upstreams import BEARER, Continuation, FailureClass, Upstream
+from chatgate.vocabulary.upstreams import BEARER, Continuation, FailureClass, Protocol, Upstream
 
 Auth = Annotated[str, Meta(pattern=r"^[A-Za-z-]+: ([A-Za-z-]+ )?\{key\}$")]
 """A header line with `{key}` in it, after a word at most."""
@@ -44,11 +44,11 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
     refused, usage comes unasked or not at all. `continuation` is how it is asked to go on with an assistant's message,
     None when it cannot be, or when that depends on what runs there. `reasoning_field` is where an answer's thoughts
     stand, None when that is not known. `failures` says what a code, a type or a status of its errors means, where that
-    is not usual.
+    is not usual. `strict` says that it refuses fields which its protocol does not name.
     """
 
     title: str
-    protocol: Literal["openai_chat"]
+    protocol: Protocol
     base_url: str | None = None
     example_url: str | None = None
     also_at: tuple[str, ...] = ()
@@ -56,6 +56,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
     key_env: str | None = None
     key_needed: bool = False
     auth: Auth = BEARER
+    strict: bool = False
     small_model: str | None = None
     takes_stream_options: bool = True
     continuation: Continuation | None = None
@@ -74,6 +75,8 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
             takes_stream_options=self.takes_stream_options,
             failures=self.failures,
             continuation=self.continuation,
+            protocol=self.protocol,
+            is_strict=self.strict,
         )
 
 

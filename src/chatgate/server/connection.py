@@ -161,10 +161,10 @@ class Connection(Answering):
             case Stage.DISCARDING | Stage.CLOSING:
                 self.abort()
 
-    def cancel(self, reason: str) -> None:
-        """Cancel the call that is being served, with a reason; nothing when it has ended."""
+    def cancel(self, message: str) -> None:
+        """Cancel the call that is being served, with a message; nothing when it has ended."""
         if self.run is not None:
-            self.run.cancel(reason)
+            self.run.cancel(message)
 
     def close_if_idle(self) -> None:
         """Close a connection on which nothing is under way (called by the drain)."""

@@ -124,6 +124,12 @@ class HedgingKeys(Struct, frozen=True):
     share_percent: HedgingPercent = 0.0
 
 
+class TranslationKeys(Struct, frozen=True):
+    """`[translation]`: whether parts of a call go missing that an upstream's protocol cannot carry."""
+
+    drop_unsupported: Flag = False
+
+
 class LedgerKeys(Struct, frozen=True):
     """`[ledger]`: how safe a record is before a call goes on, and how long calls are kept, in days; 0 is for ever."""
 
@@ -221,6 +227,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "streams": StreamKeys,
     "ledger": LedgerKeys,
     "hedging": HedgingKeys,
+    "translation": TranslationKeys,
 }
 """The tables that the environment can speak about too (`CHATGATE_<SECTION>__<KEY>`)."""
 

@@ -29,6 +29,7 @@ from chatgate.settings.keys import (
     ServerKeys,
     StreamKeys,
     TimeoutKeys,
+    TranslationKeys,
 )
 from chatgate.settings.limits import read_limits
 from chatgate.settings.models import DEMO_PREFIX, answers_to, read_models
@@ -150,6 +151,7 @@ class _Reading:
             retry=RetrySettings(**structs.asdict(fill(RetryKeys, sections["retry"]))),
             streams=StreamSettings(**structs.asdict(fill(StreamKeys, sections["streams"]))),
             ledger=LedgerSettings(**structs.asdict(fill(LedgerKeys, sections["ledger"]))),
+            drops_unsupported=fill(TranslationKeys, sections["translation"]).drop_unsupported,
             hedging_share=fill(HedgingKeys, sections["hedging"]).share_percent / 100,
             prices=prices,
             upstreams=accounts.upstreams,

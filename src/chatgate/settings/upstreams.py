@@ -25,6 +25,9 @@ OPENAI_COMPATIBLE = "openai_compatible"
 """The provider of an upstream that names none."""
 
 _OPENAI_ORIGIN = read_base_url(OPENAI_BASE_URL)[0]
+_KEYED = frozenset({OPENAI, "anthropic"})
+"""Providers at whose own addresses nothing answers without a key."""
+
 _CREDENTIAL_KEYS = ("api_key", "api_keys", "api_key_env", "api_key_file")
 _NO_PROXY_WORDS = frozenset({"", "none"})
 _DEMO = "demo"
@@ -143,13 +146,17 @@ class _Reader:
                 self._problems.add(item.place("base_url"), "is missing", f"{provider} is known without an address")
             return None
         origin, path = base
+        known = self._providers[provider]
         return Upstream(
             name=item.keys.name,
             provider=provider,
             origin=self._with_proxy(origin, self._proxy_of_item(item, origin)),
             base_path=path,
             api_keys=credential.api_keys,
-            key_needed=not credential.is_none and provider == OPENAI and origin == _OPENAI_ORIGIN,
+            key_needed=not credential.is_none
+            and provider in _KEYED
+            and known is not None
+            and origin == read_base_url(known)[0],
             is_default=is_default,
             max_in_flight=item.keys.max_in_flight,
         )

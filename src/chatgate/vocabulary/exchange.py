@@ -27,6 +27,7 @@ class Operation(enum.StrEnum):
     """What a URL does; the value is the `operation` of the log and of the metrics."""
 
     CHAT = "chat"
+    COUNT_TOKENS = "count_tokens"
     MODELS = "models"
     MODEL = "model"
     SUBSCRIPTION = "subscription"
@@ -47,6 +48,7 @@ class Surface(enum.StrEnum):
     PLAIN = "plain"
     OPENAI = "openai"
     ADMIN = "admin"
+    ANTHROPIC = "anthropic"
 
 
 class Endpoint(Struct, frozen=True, gc=False):
@@ -140,12 +142,16 @@ class Settled(Struct, gc=False, omit_defaults=True):
 
 
 class OutboundRequest(Struct, frozen=True, gc=False):
-    """A request to an upstream. `head` is the whole head with its blank line; `body` has the length it states."""
+    """A request to an upstream. `head` is the whole head with its blank line; `body` has the length it states.
+
+    `is_native` says that the caller speaks the upstream's own protocol, and wants the answer in it.
+    """
 
     origin: Origin
     head: bytes
     body: bytes
     timeouts: Timeouts
+    is_native: bool = False
 
     def __repr__(self) -> str:
         """Hide the head, which holds a key, and the body, which holds a prompt."""
@@ -243,8 +249,8 @@ class CallerPort(Protocol):
     def finish(self) -> None:
         """End the body."""
 
-    def cancel(self, reason: str) -> None:
-        """Cancel the call that is being served, with a reason; nothing when it has ended."""
+    def cancel(self, message: str) -> None:
+        """Cancel the call that is being served, with a message; nothing when it has ended."""
 
     async def drained(self) -> None:
         """Return at once while the caller reads; else when it reads again."""

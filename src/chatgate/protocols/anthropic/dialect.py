@@ -9,6 +9,7 @@ from chatgate.protocols.anthropic.message import to_completion, to_message
 from chatgate.protocols.anthropic.relay import AnthropicRelay, PassingRelay
 from chatgate.vocabulary.chat import Asked, Usage
 from chatgate.vocabulary.errors import CallerError, GateError, Kind
+from chatgate.vocabulary.upstreams import Protocol
 
 
 class AnthropicDialect:
@@ -18,10 +19,9 @@ class AnthropicDialect:
         """`drops_parts` says that parts of a call which a target's protocol cannot carry may go missing."""
         self._drops_parts = drops_parts
 
-    @property
-    def passing(self) -> AnthropicDialect:
-        """Return the dialect for targets that speak Anthropic's protocol themselves."""
-        return PASSING
+    def at(self, protocol: Protocol) -> AnthropicDialect:
+        """Return the dialect for upstreams of a protocol: answers in Anthropic's own pass through."""
+        return PASSING if protocol == "anthropic" else self
 
     def decode(self, body: bytes, content_type: str) -> Asked:
         """Read a caller's body, whatever it was declared to be, except for the forms that are never JSON."""

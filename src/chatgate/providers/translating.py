@@ -1,0 +1,94 @@
+"""Upstreams that speak another protocol than OpenAI's, behind a sender that makes their answers OpenAI's.
+
+Owns no protocol: what an answer says is its translation's to tell. Answers in the caller's own protocol stay as they
+are; only refusals are read for everyone alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chatgate.vocabulary.errors import UpstreamError
+from chatgate.vocabulary.exchange import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chatgate.protocols.translation import Translation
+    from chatgate.vocabulary.exchange import Answer, OutboundRequest, Sender
+
+_OK = 200
+
+
+class TranslatingSender:
+    """Sends through another sender, and translates what comes back."""
+
+    def __init__(self, sender: Sender, translation: Translation) -> None:
+        """Take both."""
+        self._sender = sender
+        self._translation = translation
+
+    async def send(self, request: OutboundRequest, may_repeat: Callable[[float], bool] | None = None) -> Answer:
+        """Send the request; see `Sender`."""
+        answer = await self._sender.send(request, may_repeat)
+        if request.is_native and answer.status == _OK:
+            return answer
+        return TranslatedAnswer(answer, self._translation)
+
+
+class TranslatedAnswer:
+    """An answer of an upstream, as OpenAI's protocol would have it.
+
+    The status of a refusal may change as it is read.
+    """
+
+    __slots__ = ("_answer", "_decoder", "_translation", "headers", "status")
+
+    def __init__(self, answer: Answer, translation: Translation) -> None:
+        """Take the answer, of which nothing has been read."""
+        self._answer = answer
+        self._translation = translation
+        self._decoder = translation.decoder()
+        self.status = answer.status
+        self.headers: Mapping[bytes, bytes] = answer.headers
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """Return the whole body; more than `limit_bytes` of it is an error."""
+        body = await self._answer.read(limit_bytes)
+        if self._answer.status == _OK:
+            return self._translation.decode_whole(body)
+        self.status, body = self._translation.decode_error(self._answer.status, body)
+        return body
+
+    async def next_chunk(self) -> bytes:
+        """Return the next piece that says something; b"" once, at the end."""
+        while data := await self._answer.next_chunk():
+            if out := self._decoder.feed(data):
+                return out
+        return self._decoder.end()
+
+    async def forward(self, take: Callable[[bytes], Verdict]) -> bool:
+        """Hand every piece to `take`, at the moment it arrives."""
+        broken: list[UpstreamError] = []
+
+        def take_decoded(data: bytes) -> Verdict:
+            try:
+                return take(self._decoder.feed(data))
+            except UpstreamError as error:
+                broken.append(error)
+                return Verdict.STOP
+
+        is_over = await self._answer.forward(take_decoded)
+        if broken:
+            raise broken[0]
+        if is_over and (rest := self._decoder.end()):
+            take(rest)
+        return is_over
+
+    def release(self) -> None:
+        """Give the connection back."""
+        self._answer.release()
+
+    def close(self) -> None:
+        """End the connection, unless that has been done."""
+        self._answer.close()
