@@ -19,7 +19,7 @@ from chatgate.accounting.prices import PriceList
 from chatgate.accounting.rates import Tariff
 from chatgate.accounting.segments import Position
 from chatgate.settings.tree import Price
-from chatgate.storage import audit, calls, ledger, migration
+from chatgate.storage import audit, calls, ledger, migration, openings
 from chatgate.storage.database import Database, open_database
 from chatgate.storage.threads import DatabaseThreads
 from chatgate.vocabulary.exchange import Operation, Outcome, Surface
@@ -102,6 +102,14 @@ class LedgerStore:
         """Return what is spent."""
         found = await self._threads.read(ledger.balances_of_periods, periods)
         return {account: balance.spent for account, balance in found.items()}
+
+    async def openings(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """Return what was spent before."""
+        return await self._threads.read(openings.openings, accounts)
+
+    async def open(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """Open accounts."""
+        return await self._threads.write(openings.open_accounts, accounts)
 
 
 class Office:

@@ -167,6 +167,33 @@ async def test_a_changed_file_changes_budgets(upstream: FakeUpstream, start_gate
     await becomes(gateway, alice, "insufficient_quota")
 
 
+async def test_a_budget_made_late_counts_what_was_spent(upstream: FakeUpstream, start_gateway: StartGateway) -> None:
+    """Of a key by the very next call, of all by the file that is read again: money from before is not there again."""
+    gateway = await start_gateway({"CHATGATE_ADMIN_KEY": ROOT}, configuration(upstream, ""))
+    headers = await make(gateway)
+    for _ in range(3):
+        assert (await ask(gateway, headers)).is_whole
+    deadline = time.monotonic() + 5
+    while not (groups := (await usage(gateway))) or groups[0]["calls"] < 3:
+        assert time.monotonic() < deadline, groups
+        await asyncio.sleep(0.1)
+    ((_, shown),) = headers
+    key = shown.split("-")[2]
+    budgets = [{"amount_usd": str(most(OPENAI) + 3 * COST)}]
+    body = json.dumps({"budgets": budgets}).encode()
+    path = f"/admin/api/v1/keys/{key}"
+    assert (await http.request(gateway.port, "PATCH", path, [http.bearer(ROOT), http.JSON], body)).status == 200
+    assert (await ask(gateway, headers)).is_whole
+    assert (await ask(gateway, headers)).code == "insufficient_quota"
+    (gateway.directory / "chatgate.toml").write_text(
+        configuration(upstream, budget("global", most(OPENAI) + 3 * COST, "day"))
+    )
+    await gateway.logged("reloaded")
+    # Within a second, the documents say; a call made before would be let in.
+    await asyncio.sleep(1)
+    assert (await ask(gateway, [])).code == "insufficient_quota"
+
+
 async def test_a_threshold_is_told_once(upstream: FakeUpstream, start_gateway: StartGateway) -> None:
     """With whose budget it is; where the file says 0, never."""
     budgets = budget("owner", most(OPENAI) * 2, owner="alice", warn_at_percent=50)

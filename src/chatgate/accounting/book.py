@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from chatgate.accounting.entries import RETRY_AFTER_SECONDS, Entry, Means
 from chatgate.accounting.folding import Folding, Store
-from chatgate.accounting.holds import Budget, Hold, Holds, Refusal
+from chatgate.accounting.holds import Account, Budget, Hold, Holds, Refusal
 from chatgate.accounting.journal import Journal
-from chatgate.accounting.periods import Per
+from chatgate.accounting.periods import Per, start_of, utc_date
 from chatgate.accounting.prices import PriceList
 from chatgate.accounting.usage import most_input_tokens, most_output_tokens
 from chatgate.vocabulary.errors import CallerError, Kind, Overloaded, Phrase
@@ -42,6 +42,9 @@ first, and what waits is safe."""
 
 WARN_AT_PERCENT: Final = 80
 """From how much of a key's budget on a call is worth a warning, when the key does not say."""
+
+OPEN_AGAIN_SECONDS: Final = 60.0
+"""When new budgets are tried again, for which nobody could say what was spent before."""
 
 _REMEMBERED: Final = 10_000
 
@@ -101,6 +104,8 @@ class Book:
         self._general: tuple[Budget, ...] = ()
         self._owners: dict[str, tuple[Budget, ...]] = {}
         self._of_keys: dict[str, tuple[KeyRecord, str, tuple[Budget, ...]]] = {}
+        self._new: tuple[Budget, ...] = ()
+        self._open_at = 0.0
         self._today = wall_clock().date()
         self.is_durable = durability == "power"
         self.has_looked = asyncio.Event()
@@ -108,8 +113,12 @@ class Book:
         self.set_budgets(budgets)
 
     def set_budgets(self, budgets: Iterable[Budget]) -> None:
-        """Have budgets other than those of keys from now on: global ones, and those of owners by their name."""
+        """Have budgets other than those of keys from now on: global ones, and those of owners by their name.
+
+        `tick` has those that are new count what was spent in their periods before.
+        """
         given = tuple(budgets)
+        self._new, self._open_at = given, 0.0
         self._general = tuple(budget for budget in given if budget.scope == "global")
         subjects = {budget.subject for budget in given if budget.scope == "owner"}
         self._owners = {
@@ -130,17 +139,7 @@ class Book:
         known = self._of_keys.get(key.id)
         if known is not None and known[0] is key and known[1] == owner:
             return known[2]
-        of_key = tuple(
-            Budget(
-                "key",
-                key.id,
-                cast("Per", budget.per),
-                budget.amount_nano_usd,
-                WARN_AT_PERCENT if budget.warn_at_percent is None else budget.warn_at_percent,
-            )
-            for budget in key.budgets
-        )
-        budgets = of_key + self._owners.get(owner, ()) + self._general
+        budgets = _budgets_of_key(key) + self._owners.get(owner, ()) + self._general
         if len(self._of_keys) >= _REMEMBERED:
             self._of_keys.clear()
         self._of_keys[key.id] = key, owner, budgets
@@ -237,7 +236,40 @@ class Book:
         if now.date() != self._today:
             self._today = now.date()
             means.holds.forget(now)
-        return await self._folding.fold(batches=batches)
+        was_loaded = self._folding.is_loaded
+        if was_loaded:
+            # Before the rows name the accounts of calls that were made since.
+            await self._open_new()
+        was_possible = await self._folding.fold(batches=batches)
+        if self._folding.is_loaded and not was_loaded:
+            await self._open_new()
+        return was_possible
+
+    async def learn(self, key: KeyRecord) -> None:
+        """Have budgets of a key that are new count what the key has spent in their periods before.
+
+        To be called before the key is first used. Raises what the store raises.
+        """
+        await self._open(_budgets_of_key(key))
+
+    async def _open_new(self) -> None:
+        if not self._new or self._means.clock() < self._open_at:
+            return
+        budgets = self._new
+        try:
+            await self._open(budgets)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the budgets hold from now on
+            _LOG.warning("What was spent before the budgets were made cannot be told: %s", type(error).__name__)
+            self._open_at = self._means.clock() + OPEN_AGAIN_SECONDS
+        else:
+            if self._new is budgets:
+                self._new = ()
+
+    async def _open(self, budgets: tuple[Budget, ...]) -> None:
+        day = utc_date(self._means.wall_clock())
+        accounts = [Account(each.scope, each.subject, each.per, start_of(day, each.per)).name for each in budgets]
+        if accounts:
+            await self._folding.open(accounts)
 
     async def close(self) -> None:
         """Take what is left to the database if that is possible now, and let go of the journal.
@@ -265,6 +297,21 @@ class Book:
             len(self._means.holds),
             self._means.unpriced,
         )
+
+
+def _budgets_of_key(key: KeyRecord) -> tuple[Budget, ...]:
+    return tuple(
+        [
+            Budget(
+                "key",
+                key.id,
+                cast("Per", budget.per),
+                budget.amount_nano_usd,
+                WARN_AT_PERCENT if budget.warn_at_percent is None else budget.warn_at_percent,
+            )
+            for budget in key.budgets
+        ]
+    )
 
 
 def price_unknown(model: str) -> CallerError:

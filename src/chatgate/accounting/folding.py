@@ -10,6 +10,7 @@ a batch which is told twice counts once.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -63,6 +64,12 @@ class Store(Protocol):
 
         That name ends in the period's: `day/2026-11-23`, `ever/1970-01-01`.
         """
+
+    async def openings(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """Return what was spent, in nano-USD, by whom those accounts are for that do not exist; not where it is 0."""
+
+    async def open(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        """Let accounts that do not exist begin with what `openings` tells of them, and return that."""
 
 
 class _Source:
@@ -157,6 +164,8 @@ class Folding:
         self._has_more = False
         self._is_outdated = False
         """True while the rows may have money in them that was spent by others, and that budgets do not know of."""
+        self._turn = asyncio.Lock()
+        """Whoever changes what is spent, in the rows and here, does both before another does."""
         self.is_loaded = False
         self.trouble = ""
 
@@ -195,7 +204,8 @@ class Folding:
         At most `batches` are folded of each journal, None for all; those that a start finds are always folded whole.
         """
         try:
-            await self._fold(batches)
+            async with self._turn:
+                await self._fold(batches)
         except Exception as error:  # noqa: BLE001 - whatever it is, the journal keeps what could not be folded
             # What follows the first line may quote values.
             trouble = f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -207,6 +217,19 @@ class Folding:
             _LOG.info("The ledger's database is written again")
             self.trouble = ""
         return True
+
+    async def open(self, accounts: Sequence[str]) -> None:
+        """Have budgets that are new count what was spent in their periods before. Raises what the store raises.
+
+        Calls that are under way, or whose end is not in the rows yet, are not counted.
+        """
+        if not await self._store.openings(accounts):
+            return
+        async with self._turn:
+            for account, spent_nano_usd in (await self._store.open(accounts)).items():
+                # What is not loaded yet will be, with this in it.
+                if self.is_loaded:
+                    self._holds.load(account, spent_nano_usd)
 
     async def _fold(self, batches: int | None) -> None:
         """Fold what is this worker's own, which no trouble with others may hold up, and then look after orphans."""

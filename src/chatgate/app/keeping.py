@@ -24,7 +24,7 @@ from chatgate.accounting.prices import PriceList
 from chatgate.accounting.segments import Position
 from chatgate.admission.keyring import Keyring, LookupUnavailable
 from chatgate.admission.running import Running
-from chatgate.storage import keys, ledger, migration, pepper
+from chatgate.storage import keys, ledger, migration, openings, pepper
 from chatgate.storage.database import open_database
 from chatgate.storage.errors import StorageError, StorageUnavailable
 from chatgate.storage.threads import DatabaseThreads
@@ -201,6 +201,8 @@ class Keeping:
                 if record is not None:
                     if place:
                         await self.threads.write(keys.renew_digest, record.id, digest, digests[0])
+                    if record.budgets:
+                        await self.book.learn(record)
                     break
         except StorageUnavailable as error:
             raise LookupUnavailable from error
@@ -247,6 +249,12 @@ class _Ledger:
     async def balances(self, periods: Sequence[str]) -> Mapping[str, int]:
         found = await self._keeping.threads.read(ledger.balances_of_periods, list(periods))
         return {account: balance.spent for account, balance in found.items()}
+
+    async def openings(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        return await self._keeping.threads.read(openings.openings, accounts)
+
+    async def open(self, accounts: Sequence[str]) -> Mapping[str, int]:
+        return await self._keeping.threads.write(openings.open_accounts, accounts)
 
 
 _now = functools.partial(datetime.now, UTC)

@@ -102,7 +102,7 @@ def fold(connection: Connection, worker: str, entries: Sequence[Entry], position
     A worker's name is that of its journal; of several machines with one database, no two have the same. An entry
     counts once by its ids, wherever it lies: the place only says where reading goes on.
     """
-    _take_turn(connection)
+    take_turn(connection)
     left = _fold_finished(connection, worker, entries)
     quarantined = sum(_fold_some(connection, worker, some) for some in _parts(left))
     place = {"segment": position_after.segment, "offset_bytes": position_after.offset}
@@ -124,7 +124,7 @@ def interrupt(connection: Connection, worker: str, at: datetime, alive: Collecti
     They become `unknown`, and what they reserved is spent, as an upper bound. To be called when the journal of that
     process is folded to its end; the ids of calls that a new process of the same name has begun since are `alive`.
     """
-    _take_turn(connection)
+    take_turn(connection)
     other = _ROWS.alias()
     is_ended = exists().where(other.c.request_id == _ROWS.c.request_id, other.c.ends_call)
     open_ones = select(_ROWS.c.request_id).where(_ROWS.c.worker == worker, ~_ROWS.c.ends_call, ~is_ended).distinct()
@@ -168,7 +168,7 @@ def forget(connection: Connection, before: datetime, batch: int = 1000) -> int:
     Called again, in a transaction of its own each time, until it returns less than `batch`. What the calls cost stays
     in the sums; those of periods long over go with the last of their calls.
     """
-    _take_turn(connection)
+    take_turn(connection)
     moment = microseconds(before)
     over = and_(_ROWS.c.ends_call, _ROWS.c.dispatched_at < moment, _ROWS.c.settled_at < moment)
     oldest = select(_ROWS.c.request_id).where(over).order_by(_ROWS.c.dispatched_at, _ROWS.c.request_id).limit(batch)
@@ -439,7 +439,7 @@ def _is_unavailable(error: Exception) -> bool:
     return error.connection_invalidated or reason_of(error.orig, lost=lost) is not None
 
 
-def _take_turn(connection: Connection) -> None:
+def take_turn(connection: Connection) -> None:
     """Wait until nobody else changes the ledger; on SQLite a transaction that writes has waited already."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})

@@ -167,7 +167,7 @@ budgets = Table(
     text_column("account", MAX_ACCOUNT_CHARACTERS, primary_key=True),
     _count("spent_nano_usd"),
     _count("reserved_nano_usd"),
-    # The part of what is spent whose rows are deleted.
+    # The part of what is spent that no row names: the rows are deleted, or were there before the budget.
     _count("forgotten_nano_usd"),
 )
 

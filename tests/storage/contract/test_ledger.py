@@ -19,7 +19,7 @@ from chatgate.accounting import ledger as law
 from chatgate.accounting.records import Record
 from chatgate.accounting.segments import Position
 from chatgate.accounting.usage import Source, Usage
-from chatgate.storage import audit, calls, ledger, schema
+from chatgate.storage import audit, calls, ledger, openings, schema
 from chatgate.storage.database import Database
 from chatgate.storage.errors import Reason, StorageUnavailable
 from storage.conftest import Place, migrate
@@ -78,6 +78,25 @@ def test_whose_key_was_shown_is_told_of_each_attempt(database: Database) -> None
     """The provider's bill for the one that served the call goes there."""
     fold(database, dispatch("c1", own_key=True), failure("c1"), dispatch("c1", attempt=2), settlement("c1", attempt=2))
     assert {number: row.own_key for (_, number), row in rows(database).items()} == {1: True, 2: False}
+
+
+def test_an_account_is_opened_once_with_what_was_spent_before(database: Database) -> None:
+    """By its key, its owner, or everybody, in its period; not with calls by callers' own keys, nor where it exists."""
+    fold(
+        database,
+        *(dispatch("c1"), settlement("c1", 100), dispatch("c2", owner="bob"), settlement("c2", 20)),
+        *(dispatch("c3", at=NOON - timedelta(days=1)), settlement("c3", 3)),
+        *(dispatch("c4", own_key=True), settlement("c4", 9000), dispatch("c5", 50)),
+    )
+    accounts = [DAY, "owner/alice/month/2026-11-01", EVER, "owner/carol/ever/1970-01-01"]
+    opened = {DAY: 120, "owner/alice/month/2026-11-01": 103, EVER: 123}
+    assert database.read(openings.openings, accounts) == opened
+    assert database.write(openings.open_accounts, accounts) == opened
+    assert database.read(openings.openings, accounts) == database.write(openings.open_accounts, accounts) == {}
+    fold(database, dispatch("c6", 900, (DAY, EVER)), settlement("c6", 7), first=1000)
+    spent = {account: balance.spent for account, balance in database.read(ledger.balances, accounts).items()}
+    assert spent == {DAY: 127, "owner/alice/month/2026-11-01": 103, EVER: 130}
+    assert database.read(audit.audit).differences == ()
 
 
 def test_a_call_without_a_key_is_a_row_too(database: Database) -> None:
