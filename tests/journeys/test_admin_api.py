@@ -139,7 +139,7 @@ async def test_every_route_refuses_what_it_does_not_know(place: Place, route: Ro
 
 @each_route
 async def test_every_route_takes_so_much_and_json_only(place: Place, route: Route) -> None:
-    """A body that is too large is refused by its head, in pieces by its size; one of another type in any case."""
+    """A body that is too large is refused, whole or in pieces, and so is one of another type."""
     path = await path_of(place, route)
     shown = [http.bearer(ROOT), http.JSON]
     large = b'{"name": "' + b"x" * MAX_BODY_BYTES + b'"}'
@@ -266,7 +266,12 @@ async def test_a_key_is_made_used_changed_replaced_and_ended(place: Place) -> No
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("allowed_addresses", ["10.0.0.300"]), ("language", "fr"), ("expires_at", "2020-01-01T00:00:00Z")],
+    [
+        ("allowed_addresses", ["10.0.0.300"]),
+        ("language", "fr"),
+        ("expires_at", "2020-01-01T00:00:00Z"),
+        ("expires_at", "9999-12-31T23:59:59-12:00"),
+    ],
 )
 async def test_what_the_command_refuses_is_refused_here(place: Place, field: str, value: Any) -> None:
     """Addresses, languages and times are held to the same rules."""

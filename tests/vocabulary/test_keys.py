@@ -37,6 +37,8 @@ LATER = NOW + timedelta(hours=1)
         ("owner", "x" * 201, "too_long"),
         ("notes", "x" * 2001, "too_long"),
         ("notes", "a\0b", "unprintable"),
+        ("expires_at", datetime.fromisoformat("9999-12-31T23:59:59-12:00"), "out_of_range"),
+        ("expires_at", datetime.fromisoformat("0001-01-01T00:00:00+12:00"), "out_of_range"),
         ("language", "", "empty"),
         ("expires_at", datetime(2027, 1, 1), "out_of_range"),  # noqa: DTZ001 - that it has no zone is the point
         ("expires_at", datetime(1969, 1, 1, tzinfo=UTC), "out_of_range"),

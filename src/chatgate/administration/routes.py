@@ -178,9 +178,6 @@ class Administration:
         envelope = identified.envelope
         admin = self.door.enter(envelope.headers, identified.caller.counted_as)
         _route_for(envelope, admin)
-        length = envelope.headers.get(b"content-length", b"")
-        if length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
-            raise _too_large()
 
     async def answer(self, identified: Identified, body: bytes) -> Reply:
         """Do what is asked. Raises `GateError`."""
@@ -189,7 +186,8 @@ class Administration:
         admin = self.door.enter(envelope.headers, caller.counted_as)
         route, key_id = _route_for(envelope, admin)
         if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
+            parameters = {"limit_bytes": MAX_BODY_BYTES}
+            raise CallerError(Kind.REQUEST_TOO_LARGE, "body_too_large", parameters=parameters)
         query = _read_query(envelope.query, route.query)
         _check_body(route, envelope.headers, body)
         asked = Asked(admin, caller.address, envelope.request_id, key_id, query, body)
@@ -245,7 +243,3 @@ def _check_body(route: Route, headers: Mapping[bytes, bytes], body: bytes) -> No
             msgspec.json.decode(body, type=NoBody)
         except msgspec.ValidationError as error:
             raise document.refusal_of(error) from None
-
-
-def _too_large() -> CallerError:
-    return CallerError(Kind.REQUEST_TOO_LARGE, "body_too_large", parameters={"limit_bytes": MAX_BODY_BYTES})

@@ -72,6 +72,10 @@ def banner(settings: Settings, default_model: str, host: str, port: int) -> Iter
     yield _line("Open to", _open_to(settings, host))
     yield _line("Keys", _keys(settings))
     yield _line("Limits", ", ".join(map(str, settings.limits)) or "none")
+    if settings.budgets:
+        yield _line("Budgets", ", ".join(map(str, settings.budgets)))
+    if settings.admins:
+        yield _line("Admin API", f"{root}/admin/api/v1 for {', '.join(each.name for each in settings.admins)}")
     yield from (_line("WARNING", warning) for warning in (*settings.warnings, *_warnings(settings, host)))
     yield ""
     if settings.access.anonymous and not settings.access.allow:
@@ -127,7 +131,8 @@ def _warnings(settings: Settings, host: str) -> Iterator[str]:
     spendable = settings.access.anonymous and any(upstream.api_key for upstream in settings.upstreams)
     if spendable and not settings.access.allow:
         who = "every program on this machine" if _is_loopback(host) else "anyone who can reach this port"
-        limit = "within the limits above" if settings.limits else "without any limit"
+        has_budget = any(budget.scope == "global" for budget in settings.budgets)
+        limit = "within the bounds above" if settings.limits or has_budget else "without any limit"
         yield f"{who} can spend your provider key, {limit}. Set IP_WHITELIST to close the door."
     for upstream in settings.upstreams:
         if upstream.origin.proxy and _is_loopback(upstream.origin.host):

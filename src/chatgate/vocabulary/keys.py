@@ -148,7 +148,7 @@ def check(key: NewKey | KeyChanges) -> None:
     _check_text("language", key.language, MAX_LANGUAGE_CHARACTERS, empty=False)
     _check_texts("allowed_models", key.allowed_models, MAX_PATTERN_CHARACTERS)
     _check_texts("allowed_addresses", key.allowed_addresses, MAX_ADDRESS_CHARACTERS)
-    if isinstance(key.expires_at, datetime) and (key.expires_at.tzinfo is None or key.expires_at < _FIRST_TIME):
+    if isinstance(key.expires_at, datetime) and not _is_storable(key.expires_at):
         raise InvalidField("expires_at", "out_of_range")
     if key.limits is not UNSET:
         _check_count("limits", key.limits)
@@ -163,6 +163,14 @@ def check(key: NewKey | KeyChanges) -> None:
             _check_amount("budgets.amount_nano_usd", budget.amount_nano_usd)
             _check_text("budgets.per", budget.per, _MAX_WORD_CHARACTERS, empty=False)
             _check_amount("budgets.warn_at_percent", budget.warn_at_percent, 100)
+
+
+def _is_storable(at: datetime) -> bool:
+    """Tell whether a time is aware, and one that UTC has too: at its two ends the calendar is shorter there."""
+    try:
+        return at.tzinfo is not None and at.astimezone(UTC) >= _FIRST_TIME
+    except OverflowError:
+        return False
 
 
 def _check_text(
