@@ -144,6 +144,20 @@ def test_defaults_are_told_too(directory: Path) -> None:
 
 
 @pytest.mark.usefixtures("directory")
+def test_budgets_and_admins_are_told(directory: Path) -> None:
+    """What may be spent, and who may administer; never by which key."""
+    key = "test-admin-0123456789-0123456789"
+    budgets = '[[budgets]]\nscope = "owner"\nowner = "alice"\namount_usd = "5"\nper = "month"\n'
+    admins = f'[[admins]]\nname = "alice"\nkey = "{key}"\nowner = "alice"\nmay = "read"\n'
+    (directory / "chatgate.toml").write_text(budgets + admins)
+    told = run(environ={"CHATGATE_ADMIN_KEY": f"{key}-root"}).stdout
+    assert "budgets       $5 per month for the keys of alice\n" in told
+    assert (
+        "admin API     CHATGATE_ADMIN_KEY may change all keys\n              alice may read the keys of alice\n" in told
+    )
+    assert key not in told
+
+
 def test_the_environment_is_heard() -> None:
     """Variables and where the language comes from show in the answer."""
     environ = {"HOUR_LIMIT": "0", "LANG": "ru_RU.UTF-8", "CHATGATE_PORT": "8080", "CHATGATE_ACCESS__ANONYMOUS": "false"}

@@ -284,10 +284,11 @@ class Trying:
     def _begin(self, admitted: Admitted, serial: int, candidate: Candidate, receipt: object) -> Attempt:
         """Write down that an upstream is about to be called. Raises `Overloaded` when that cannot be written."""
         target = candidate.target
-        secret = secret_for(target, admitted.decoded)
+        own_key = _shows_own_key(target, admitted.decoded)
+        secret = admitted.decoded.caller.key.secret if own_key else target.api_key
         number = candidate.enter(self._clock())
         try:
-            admitted.entry.dispatch(serial, target, own_key=_shows_own_key(target, admitted.decoded))
+            admitted.entry.dispatch(serial, target, own_key=own_key)
         except GateError:
             self.abandon(Attempt(serial, candidate, secret, number, receipt))
             raise
