@@ -13,6 +13,7 @@ from msgspec import structs
 
 from chatgate.accounting.book import exhausted, price_unknown
 from chatgate.accounting.holds import Refusal
+from chatgate.accounting.prices import OWN_PROVIDER
 from chatgate.admission import gateway_keys
 from chatgate.admission.keys import check_key, key_of_head
 from chatgate.admission.limits import NOTHING, Bound, Facts, Standing, ratelimit_headers, rules_of_key
@@ -106,8 +107,14 @@ class Admitting:
         language = self._language_of(identified.envelope, caller)
         return structs.replace(identified, caller=caller, language=language)
 
+    def must_ask(self, decoded: Decoded) -> bool:
+        """Tell whether `know_decoded` has something to do before a call is admitted."""
+        return decoded.caller.is_unknown or not self._book.is_prepared
+
     async def know_decoded(self, decoded: Decoded) -> Decoded:
-        """Do what `know` does for a call whose key may have come in its body."""
+        """Do what `know` does for a call whose key may have come in its body, and wait for prices to be loaded."""
+        if not self._book.is_prepared and self._needs_prices(decoded.asked.chat.asked_model):
+            await self._book.prepare()
         if not decoded.caller.is_unknown:
             return decoded
         caller = await self._ask(decoded.caller)
@@ -239,6 +246,15 @@ class Admitting:
     def may_ask(self, caller: Caller, model: str) -> bool:
         """Tell whether a caller may ask for a model; for lists of models."""
         return caller.record is None or self._keyring.may_ask(caller.record, model)
+
+    def _needs_prices(self, asked_model: str) -> bool:
+        """Tell whether anyone but the gateway itself may answer a call."""
+        try:
+            route = self._routing.find(asked_model)
+        except CallerError:
+            return False  # It is refused in a moment.
+        candidates = (each for one in (route, *route.fallbacks) for each in one.candidates)
+        return any(each.target.upstream.provider != OWN_PROVIDER for each in candidates)
 
     def _recognise(self, caller: Caller) -> Caller:
         """Put what is remembered of a key beside it. Raises `CallerError` for what is no key, or opens nothing."""

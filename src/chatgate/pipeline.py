@@ -160,7 +160,7 @@ class Pipeline:
         call = _Call(identified, port, settled, len(body))
         try:
             decoded = self._decode(identified, body)
-            if decoded.caller.is_unknown:
+            if self._admitting.must_ask(decoded):
                 decoded = await self._admitting.know_decoded(decoded)
             call.identified = decoded.identified
             chat = decoded.asked.chat

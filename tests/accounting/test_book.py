@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,11 +12,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from accounting.books import BACKUP, COST, NOON, TARGET, USAGE, Office, begin, key, office, serve
+from accounting.books import BACKUP, COST, NOON, PRICES, TARGET, USAGE, Office, begin, key, office, serve
 from accounting.journals import Clock, records
 from chatgate.accounting.book import Book, Quote
 from chatgate.accounting.catalogue import Catalogue
-from chatgate.accounting.holds import Budget
+from chatgate.accounting.holds import Budget, Holds
 from chatgate.accounting.prices import PriceList
 from chatgate.accounting.rates import Rates, Tariff
 from chatgate.accounting.records import Dispatch, Settlement
@@ -420,3 +421,29 @@ async def test_until_it_is_known_what_was_spent_budgets_stay_closed(place: Offic
     assert [*states, book.gauges.state] == ["behind", "ok"]
     serve(book, "c2", key(KeyBudget(10**9, "day")))
     await book.close()
+
+
+async def test_what_prices_need_is_loaded_once_and_beside_the_loop(tmp_path: Path) -> None:
+    """All who come meanwhile wait for it, also when the first one leaves, and nobody after that."""
+    threads: list[int] = []
+    may_end = threading.Event()
+
+    def load() -> None:
+        threads.append(threading.get_ident())
+        may_end.wait(30)
+
+    async with office(tmp_path) as place:
+        book = Book(place.directory, PRICES, Holds(), place.store, place.clock, lambda: NOON, load=load)
+        before = book.is_prepared
+        waiting = [asyncio.ensure_future(book.prepare()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting.pop(0).cancel()
+        await asyncio.sleep(0)
+        assert not any(each.done() for each in waiting)
+        may_end.set()
+        await asyncio.gather(*waiting)
+        await book.prepare()
+        assert (before, book.is_prepared) == (False, True)
+        assert len(threads) == 1
+        assert threading.get_ident() not in threads
+        await book.close()

@@ -89,13 +89,14 @@ class Book:
         *,
         node: str = "",
         budgets: Iterable[Budget] = (),
+        load: Callable[[], None] | None = None,
     ) -> None:
         """Become the writer of the journal in a directory.
 
         `clock` is monotonic, in seconds; `wall_clock` gives aware times in UTC. What lies beside the directory are the
         journals of others on this node: they are taken over when their writers have ended. `node` is what nobody else
         is called in the same database, "" when nobody else uses it; a journal's worker is called after both, such as
-        `node-1`. `budgets` are as in `set_budgets`.
+        `node-1`. `budgets` are as in `set_budgets`. `load` is what takes long before a price can be told.
         Raises `JournalUnavailable` when the directory cannot be used, or has a writer.
         """
         journal = Journal(directory, clock, durability=durability, first_segment=int(wall_clock().timestamp()))
@@ -107,6 +108,8 @@ class Book:
         self._new: tuple[Budget, ...] = ()
         self._open_at = 0.0
         self._today = wall_clock().date()
+        self._load = load
+        self._loading: asyncio.Future[None] | None = None
         self.is_durable = durability == "power"
         self.has_looked = asyncio.Event()
         """Set once `run` has tried to bring the database up to date, and to learn what budgets have spent."""
@@ -131,6 +134,21 @@ class Book:
         """Charge by other prices from now on; what is dispatched already keeps its own."""
         self._means.tariffs = tariffs
         self._means.found.clear()
+
+    @property
+    def is_prepared(self) -> bool:
+        """Tell whether a price can be told at once."""
+        return self._load is None
+
+    async def prepare(self) -> None:
+        """Wait until a price can be told at once, before a call is quoted or opened; others are served meanwhile."""
+        if self._load is None:
+            return
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
+        # Many may wait for it, and any of them may leave.
+        await asyncio.shield(self._loading)
+        self._load = None
 
     def budgets_of(self, key: KeyRecord | None, owner: str) -> tuple[Budget, ...]:
         """Return the budgets that a call counts against: the key's, its owner's, the global ones."""

@@ -1,8 +1,8 @@
 """The prices that genai-prices carries, as tariffs.
 
 Reads the data inside the package and nothing else: no network, no thread, no cache that callers could fill. Loading it
-takes about a sixth of a second and 30 MiB, most of both for libraries it brings along, so it is loaded when it is first
-needed: at the start, before workers are made, by whoever wants no call to wait for it.
+takes about a sixth of a second and 12 to 30 MiB, most of both for libraries it brings along, so it is loaded when it is
+first needed, by whoever has a thread for it.
 """
 
 from __future__ import annotations

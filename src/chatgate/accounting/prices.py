@@ -20,7 +20,7 @@ _REMEMBERED: Final = 4096
 
 _MINUTE_SECONDS: Final = 60
 
-_OWN_PROVIDER: Final = "demo"
+OWN_PROVIDER: Final = "demo"
 """The gateway itself as a provider: what it answers costs nothing, unless the operator states a price."""
 
 _Question = tuple[str, str, str, str, str]
@@ -75,7 +75,7 @@ class PriceList:
 
     def _look_up(self, question: _Question, at: datetime) -> Tariff | None:
         sent_model, asked_model, provider, base_url, service_tier = question
-        if provider == _OWN_PROVIDER:
+        if provider == OWN_PROVIDER:
             known: Tariff | None = FREE
         else:
             known = self._catalogue.find(sent_model, provider, base_url, at, service_tier)

@@ -151,6 +151,7 @@ class Keeping:
                     _now,
                     self._settings.ledger.durability,
                     node=node,
+                    load=self._catalogue.load,
                 )
             except JournalUnavailable as error:
                 if not isinstance(error.__cause__, BlockingIOError):
