@@ -156,6 +156,26 @@ def test_no_bytes_break_the_reader(body: bytes) -> None:
             assert error.kind in {Kind.INVALID_JSON, Kind.INVALID_VALUE}  # noqa: PT017 - most bytes are refused, not all
 
 
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('{"role":"user","content":[{"type":"text","text":"Hi","n":1e999}]}', "body_number_out_of_range"),
+        ('{"role":"user","content":"Hi","n":9223372036854775808}', "body_number_out_of_range"),
+        ('{{"role":"user","content":{}{}}}'.format("[" * 62, "]" * 62), "body_too_deep"),
+        ('{{"role":"user","content":"Hi","x":{}{}}}'.format("[" * 62, "]" * 62), "body_too_deep"),
+    ],
+)
+def test_messages_are_looked_into(message: str, reason: str) -> None:
+    """What other parsers may not take is refused wherever it stands in a message; a text may hold anything."""
+    with pytest.raises(CallerError) as caught:
+        openai_chat.decode_request(b'{"model":"m","messages":[%b]}' % message.encode())
+    assert caught.value.reason == reason
+    quoted = json.dumps({"role": "user", "content": message})
+    openai_chat.decode_request(b'{"model":"m","messages":[%b]}' % quoted.encode())
+    allowed = message.replace("[" * 62, "[" * 61).replace("]" * 62, "]" * 61).replace("1e999", "1").replace("808", "8")
+    openai_chat.decode_request(b'{"model":"m","messages":[%b]}' % allowed.encode())
+
+
 def test_multipart_is_refused_and_everything_else_is_read_as_json() -> None:
     """A form with files is never JSON; a wrong or missing type often is."""
     dialect = OpenAIDialect()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -38,6 +39,11 @@ _STRING_OF_BRACKETS = re.compile(rb'"[^"]*"')
 _ALIKE = bytes.maketrans(b"123456789E{", b"000000000e[")
 _TELLING_NOTHING = bytes(set(range(256)) - set(b'0123456789eE+[{,:"'))
 _LONG_NUMBER = b"0" * 19
+_HARMLESS_BYTES = 4
+"""A value as short as this is no number that is out of range, and not deep."""
+
+_TWICE_BYTES = 5
+_QUOTE = ord('"')
 _STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?\d[\d.eE+-]{3,}+)')
 _BRACKETS_ALIKE = bytes.maketrans(b"{}", b"[]")
 _NEITHER_BRACKETS_NOR_QUOTES = bytes(set(range(256)) - set(b'[]{}"'))
@@ -49,18 +55,53 @@ _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 _JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "array": "array"}
 
 
-def parse(body: bytes) -> Document:
+def parse(body: bytes, left_out: str | None = None) -> Document:
     """Check and open a JSON object.
 
-    Raises `CallerError` of kind `INVALID_JSON`.
+    The field `left_out` is not looked into: who calls does that by `check`, or by decoding it as something that can
+    hold no number and no nesting. Raises `CallerError` of kind `INVALID_JSON`.
     """
     fields = _open(body)
-    _check_shape(body, len(fields))
-    # Written in one of the two usual ways the fields are the body, or it has a key twice, or was written otherwise.
-    if body != _encode(fields) and body != _spaced(fields) and locate(body, fields) is None:
+    if len(fields) > MAX_FIELDS:
+        raise _refusal("invalid_json", detail=f"over {MAX_FIELDS} fields")
+    check([raw for name, raw in fields.items() if len(raw) > _HARMLESS_BYTES and name != left_out], depth=2)
+    if not _is_plain(body, fields) and body != _spaced(fields) and locate(body, fields) is None:
         _refuse_duplicates(body)
         body = _encode(fields)
     return Document(body, fields)
+
+
+def check(values: Sequence[bytes | msgspec.Raw], depth: int) -> None:
+    """Refuse valid JSON that other parsers may not take, or would take their time over.
+
+    `depth` is that of the values. Raises `CallerError` of kind `INVALID_JSON`.
+    """
+    values = [value for value in values if memoryview(value)[0] != _QUOTE]
+    if not values:
+        return
+    text = b" ".join(values)
+    # What is left of it are the beginnings of its nesting and the shapes of its numbers, or more than these.
+    shape = text.translate(_ALIKE, _TELLING_NOTHING)
+    nested = shape.count(b"[")
+    if nested > MAX_NESTED:
+        raise _refusal("invalid_json", detail=f"over {MAX_NESTED} objects and arrays")
+    if nested > MAX_DEPTH - depth and _too_deep(text, MAX_DEPTH + 1 - depth):
+        raise _refusal("body_too_deep", limit=MAX_DEPTH)
+    # For bytes `in` costs several times as much as `find`: it tries them as a number first.
+    if shape.find(b"000") >= 0 and (b"0e000" in shape or b"0e+000" in shape or _LONG_NUMBER in shape):
+        _check_numbers(text)
+
+
+def _is_plain(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
+    """Tell whether each key is there once and is written without escapes, as far as that is told by the length alone.
+
+    What is there beside the fields, written as tersely as can be, are spaces, escapes, or a key that is there twice;
+    that takes two quotes, a colon, a comma, its own characters, and a value.
+    """
+    terse = _encode(fields)
+    if body == terse or not fields:
+        return True
+    return len(body) - len(terse) < _TWICE_BYTES + min(map(len, fields)) and body.find(b"\\") < 0
 
 
 def _open(body: bytes) -> dict[str, msgspec.Raw]:
@@ -77,20 +118,6 @@ def _open(body: bytes) -> dict[str, msgspec.Raw]:
         raise _refusal("invalid_json", detail=str(error)) from None
     except RecursionError:
         raise _refusal("body_too_deep", limit=MAX_DEPTH) from None
-
-
-def _check_shape(body: bytes, fields: int) -> None:
-    """Refuse what other parsers may not take, or would take their time over."""
-    # What is left of the body are the beginnings of its nesting and the shapes of its numbers, or more than these.
-    shape = body.translate(_ALIKE, _TELLING_NOTHING)
-    nested = shape.count(b"[")
-    if fields > MAX_FIELDS or nested > MAX_NESTED:
-        raise _refusal("invalid_json", detail=f"over {MAX_FIELDS} fields or {MAX_NESTED} objects and arrays")
-    if nested > MAX_DEPTH and _too_deep(body):
-        raise _refusal("body_too_deep", limit=MAX_DEPTH)
-    # For bytes `in` costs several times as much as `find`: it tries them as a number first.
-    if shape.find(b"000") >= 0 and (b"0e000" in shape or b"0e+000" in shape or _LONG_NUMBER in shape):
-        _check_numbers(body)
 
 
 def refusal_of(error: msgspec.ValidationError) -> CallerError:
@@ -117,8 +144,8 @@ def _refusal(reason: str, **parameters: str | int) -> CallerError:
     return CallerError(Kind.INVALID_JSON, reason, parameters=parameters)
 
 
-def _too_deep(body: bytes) -> bool:
-    """Tell whether valid JSON is nested too deep.
+def _too_deep(body: bytes, most: int) -> bool:
+    """Tell whether valid JSON is nested more than `most` levels deep.
 
     What is left of it are brackets and the quotes around those in strings; a pair of quotes with nothing in between can
     go, whichever strings they belong to. Then each round takes the innermost brackets away.
@@ -128,7 +155,7 @@ def _too_deep(body: bytes) -> bool:
     brackets = body.translate(_BRACKETS_ALIKE, _NEITHER_BRACKETS_NOR_QUOTES).replace(b'""', b"")
     if b'"' in brackets:
         brackets = _STRING_OF_BRACKETS.sub(b"", brackets)
-    for _ in range(MAX_DEPTH):
+    for _ in range(most):
         if not brackets:
             return False
         brackets = brackets.replace(b"[]", b"")

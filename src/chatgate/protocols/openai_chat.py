@@ -7,7 +7,7 @@ Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-23).
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -25,20 +25,30 @@ MAX_TOKENS_COUNT = 10**8
 """A provider's count above this is no count."""
 
 _Positive = Annotated[int, Meta(ge=1)]
+_NULL = Raw(b"null")
 
 
 class _RequestMessage(Struct):
     role: str
-    content: Raw = Raw(b"null")
+    content: Raw = _NULL
+
+
+class _PlainMessage(_RequestMessage, forbid_unknown_fields=True):
+    """A message with nothing in it that could be deep or a number, but for its content."""
+
+    name: str | None = None
+
+
+_Message = TypeVar("_Message", bound=_RequestMessage)
 
 
 class _StreamOptions(Struct):
     include_usage: bool | None = None
 
 
-class _Request(Struct):
+class _Request(Struct, Generic[_Message]):
     model: str
-    messages: Annotated[list[_RequestMessage], Meta(min_length=1)]
+    messages: Annotated[list[_Message], Meta(min_length=1)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: _Positive | None = None
@@ -96,14 +106,15 @@ class _Written(Struct):
     choices: list[_WrittenChoice]
 
 
-_decode_request = msgspec.json.Decoder(_Request).decode
+_decode_plain = msgspec.json.Decoder(_Request[_PlainMessage]).decode
+_decode_request = msgspec.json.Decoder(_Request[_RequestMessage]).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_outline = msgspec.json.Decoder(_Outline).decode
 _decode_written = msgspec.json.Decoder(_Written).decode
 _decode_counts = msgspec.json.Decoder(_Counts).decode
 
 _NULL = Raw(b"null")
-_JSON_BEGINNINGS = b'"[n'
+_TEXT_OR_NULL, _LIST = frozenset(b'"n'), ord("[")
 _NO_ERRORS = (b"{}", b'""')
 _NOT_WRITTEN = frozenset({"id", "role", "type"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -117,21 +128,31 @@ def decode_request(body: bytes) -> ChatCall:
 
     Raises `CallerError` of kind `INVALID_JSON` or `INVALID_VALUE`, the latter with the path of the field.
     """
-    checked = document.parse(body)
+    checked = document.parse(body, left_out="messages")
+    request: _Request[_PlainMessage] | _Request[_RequestMessage]
+    is_plain = True
     try:
-        request = _decode_request(checked.body)
-    except msgspec.ValidationError as error:
-        raise document.refusal_of(error) from None
+        request = _decode_plain(checked.body)
+    except msgspec.ValidationError:
+        # Messages have more fields, or something is wrong; the usual way tells.
+        is_plain = False
+        _check_messages(checked)
+        request = _decode_any(checked.body)
     check_model_name(request.model)
     for index, message in enumerate(request.messages):
-        if memoryview(message.content)[0] not in _JSON_BEGINNINGS:
-            field = f"messages[{index}].content"
-            raise CallerError(
-                Kind.INVALID_VALUE,
-                "wrong_type",
-                param=field,
-                parameters={"field": field, "expected": Phrase("type_string")},
-            )
+        begins_with = memoryview(message.content)[0]
+        if begins_with not in _TEXT_OR_NULL:
+            if begins_with != _LIST:
+                field = f"messages[{index}].content"
+                raise CallerError(
+                    Kind.INVALID_VALUE,
+                    "wrong_type",
+                    param=field,
+                    parameters={"field": field, "expected": Phrase("type_string")},
+                )
+            if is_plain:
+                is_plain = False
+                _check_messages(checked)
     stream = request.stream is True
     wants_usage = request.stream_options is not None and request.stream_options.include_usage is True
     return ChatCall(
@@ -143,6 +164,20 @@ def decode_request(body: bytes) -> ChatCall:
         turns=request.messages,
         choices=request.n or 1,
     )
+
+
+def _check_messages(checked: Document) -> None:
+    """Look into the messages for what other parsers may not take."""
+    messages = checked.fields.get("messages")
+    if messages is not None:
+        document.check([messages], depth=2)
+
+
+def _decode_any(body: bytes) -> _Request[_RequestMessage]:
+    try:
+        return _decode_request(body)
+    except msgspec.ValidationError as error:
+        raise document.refusal_of(error) from None
 
 
 def check_model_name(model: str) -> None:
