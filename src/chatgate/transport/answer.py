@@ -160,6 +160,14 @@ class HttpAnswer(Struct, eq=False, gc=False):
         self.deadline = min(self._clock() + RELEASE_SECONDS, self._total_deadline)
         self._resume()
 
+    def take_whole(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
+        """Take an answer that came in one piece."""
+        self.status = status
+        self.headers = headers
+        self.received_bytes = len(body)
+        if body:
+            self.pieces.append(body)
+
     def take_piece(self, piece: bytes) -> None:
         """Keep a piece of the body for the reader, unless it has all it wants."""
         self.received_bytes += len(piece)

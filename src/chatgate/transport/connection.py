@@ -17,6 +17,7 @@ import httptools
 
 from chatgate.transport.answer import BODY, HEAD, HttpAnswer
 from chatgate.transport.deadlines import Deadlines
+from chatgate.transport.heads import KnownHead, known_head
 from chatgate.transport.signal import Signal
 from chatgate.vocabulary.exchange import OutboundRequest
 from chatgate.vocabulary.upstreams import Origin
@@ -29,6 +30,7 @@ MAX_INTERIM_ANSWERS = 16
 PAUSE_ABOVE_BYTES = 64 * 1024
 """Unread bytes above which the upstream is told to wait. A loop reads up to 256 KiB at once, which come on top."""
 
+_OK = 200
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL_STATUS = 200
 _LAST_STATUS = 599
@@ -61,6 +63,7 @@ class Connection(asyncio.Protocol):
         "_interim_count",
         "_is_whole",
         "_keeper",
+        "_known",
         "_may_keep",
         "_parser",
         "_transport",
@@ -85,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._answer: HttpAnswer | None = None
+        self._known: KnownHead | None = None
         self._field_count = 0
         self._framing_bytes = 0
         self._interim_count = 0
@@ -154,6 +158,11 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         received_before = answer.received_bytes
+        is_first = not self._framing_bytes and answer.stage is HEAD
+        if is_first and self._known is not None and (body := self._known.body_of(data)) is not None:
+            answer.take_whole(_OK, self._known.headers, body)
+            self._finish(answer, may_keep=True)
+            return
         self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -165,6 +174,8 @@ class Connection(asyncio.Protocol):
                 self.give_up("upstream_garbled", error)
             return
         if self._is_whole:
+            if is_first and self._may_keep and answer.status == _OK and not self._interim_count:
+                self._known = known_head(data, answer.headers, answer.received_bytes)
             self._finish(answer, may_keep=self._may_keep)
         elif answer.received_bytes != received_before:
             self._framing_bytes = 0

@@ -1,0 +1,105 @@
+"""A head that is known is understood as the parser understood it, and anything else is left to the parser."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatgate.transport import Transport
+from chatgate.transport.heads import KnownHead, known_head
+from chatgate.vocabulary.errors import UpstreamError
+from fakes.outbound import outbound
+from fakes.raw_server import Peer, RawServer, answer
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nX-More: 1\r\n\r\n"
+
+
+def known(body: bytes = b"hello") -> KnownHead:
+    """Return the head of an answer that was read."""
+    headers = {b"content-type": b"text/plain", b"content-length": b"%d" % len(body), b"x-more": b"1"}
+    head = known_head(HEAD % len(body) + body, headers, len(body))
+    assert head is not None
+    return head
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"hello", b"\r\n\r\n", b"y" * 70_000])
+def test_another_body_is_found(body: bytes) -> None:
+    """Only the length may differ, and the headers are those of before, without it."""
+    assert known().body_of(HEAD % len(body) + body) == body
+    assert known().headers == {b"content-type": b"text/plain", b"x-more": b"1"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        HEAD % 5,
+        HEAD % 5 + b"hell",
+        HEAD % 5 + b"hello!",
+        (HEAD % 5 + b"hello").replace(b"200", b"201"),
+        (HEAD % 5 + b"hello").replace(b"1\r\n\r\n", b"2\r\n\r\n"),
+        (HEAD % 5 + b"hello").replace(b"5", b"+5"),
+        (HEAD % 5 + b"hello").replace(b"5", b""),
+        (HEAD % 5 + b"hello").replace(b"5", b"5, 5"),
+        (HEAD % 5 + b"hello").replace(b"5", b"0" * 19 + b"5"),
+        (HEAD % 5 + b"hello")[:-9],
+    ],
+)
+def test_anything_else_is_not(data: bytes) -> None:
+    """What is not whole, too long, or differs in anything else is left to the parser."""
+    assert known().body_of(data) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length:   5\r\n\r\nhello",
+        HEAD % 6 + b"hello",
+    ],
+)
+def test_only_the_usual_way_to_tell_the_length_is_known(data: bytes) -> None:
+    """A head that tells the length otherwise is parsed each time."""
+    assert known_head(data, {}, 5) is None
+
+
+@pytest.mark.parametrize(
+    ("second", "body", "kept"),
+    [
+        ((answer(b"second"),), b"second", True),
+        ((answer(b""),), b"", True),
+        ((answer(b"second")[:20], answer(b"second")[20:]), b"second", True),
+        ((answer(b"second")[:-3], b"ond"), b"second", True),
+        ((answer(b"second", b"X: y"),), b"second", True),
+        ((answer(b"second") + b"more",), b"second", False),
+        ((answer(b"second", b"Connection: close"),), b"second", False),
+        ((b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"second"),), b"second", True),
+        ((b"HTTP/1.1 100 Continue\r\n\r\n", answer(b"second")), b"second", True),
+        ((answer(b"second")[:-1],), None, False),
+        ((answer(b"second").replace(b"6", b"0x6"),), None, False),
+    ],
+)
+async def test_answers_follow_each_other(
+    transport: Transport, second: tuple[bytes, ...], body: bytes | None, *, kept: bool
+) -> None:
+    """The second and third answers on a connection are read as the first one was, whatever they are like."""
+
+    async def script(peer: Peer) -> None:
+        for pieces in ((answer(b"first"),), second, (answer(b"third"),)):
+            await peer.request()
+            for piece in pieces:
+                await peer.send(piece)
+            if body is None and pieces is second:
+                return
+
+    async with RawServer(script) as server:
+        assert await (await transport.send(outbound(server.port))).read(100) == b"first"
+        sent = transport.send(outbound(server.port))
+        if body is None:
+            with pytest.raises(UpstreamError):
+                await (await sent).read(100)
+            return
+        assert await (await sent).read(100) == body
+        assert transport.idle_connections == int(kept)
+        if kept:
+            assert await (await transport.send(outbound(server.port))).read(100) == b"third"
+            assert server.accepted == 1
