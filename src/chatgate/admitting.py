@@ -98,6 +98,19 @@ class Admitting:
                 caller = self._recognise(caller)
         return Identified(envelope, endpoint, caller, self._language_of(envelope, caller))
 
+    def knows(self, caller: Caller) -> bool:
+        """Tell whether a caller who was identified before would be so again, by the same head and peer."""
+        record = caller.record
+        if caller.key.kind is not _GATEWAY:
+            return True
+        if record is None or self._keyring.known(caller.key.secret) is not record:
+            return False
+        try:
+            self._keyring.judge(record, caller.address)
+        except CallerError:
+            return False
+        return True
+
     async def know(self, identified: Identified) -> Identified:
         """Ask the storage for a caller's key, if that has to be. Raises `CallerError` or `Overloaded`."""
         caller = identified.caller
@@ -209,6 +222,10 @@ class Admitting:
         admitted.entry.settle(Outcome.REFUSED, 0)
         if admitted.receipt is not None:
             self._counters.release(admitted.receipt)
+
+    def can_correct(self, receipt: object) -> bool:
+        """Tell whether `settle` has anything to do."""
+        return self._counters.can_correct(receipt)
 
     def settle(self, receipt: object, used: Bound) -> None:
         """Correct what a call has taken of the limits to what it used."""

@@ -64,6 +64,7 @@ _SHARED = (Operation.MODELS, Operation.MODEL)
 _ANTHROPIC_PATHS = ("/v1/messages", "/messages", "/v1/v1/messages")
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
 _OK, _UNAVAILABLE = 200, 503
+_MAX_HEADS = 4096
 _BROWSER = b"text/html"
 _ADMIN = Endpoint(Operation.ADMIN, Surface.ADMIN)
 _NOT_STORED = b"cache-control: no-store\r\n"
@@ -246,10 +247,14 @@ class Gateway:
         self._site = site
         self._observers = observers
         self._clock = clock
+        self._identified: dict[int, Identified] = {}
         self.draining = False
 
     def arrive(self, envelope: Envelope) -> Identified | Reply:
         """Judge a request by its head: who it is and what it is for, or the answer that it gets at once."""
+        before = self._identified.get(id(envelope.headers))
+        if before is not None and _is_repeated(envelope, before.envelope) and self._admitting.knows(before.caller):
+            return Identified(envelope, before.endpoint, before.caller, before.language)
         address = self._admitting.locate(envelope)
         endpoint: Endpoint | None = None
         error = None
@@ -262,7 +267,9 @@ class Gateway:
             identified = self._admitting.identify(envelope, endpoint, address)
             if endpoint is _ADMIN:
                 self._administrator().arrive(identified)
+                return identified
             if endpoint.operation in _SERVED or not self._admitting.tells_at_once:
+                self._remember(identified)
                 return identified
             standing = self._standing_at_once(identified.caller, address.counted_as)
             reply = self._with_ids(self._answer_at_once(identified), envelope, standing)
@@ -389,6 +396,13 @@ class Gateway:
         language = language or self._refusals.language_of(envelope.headers)
         return self._refusals.reply(surface, error, language, envelope, more)
 
+    def _remember(self, identified: Identified) -> None:
+        """Keep what a head has said: the next one of its connection is mostly the same, headers and all."""
+        if len(self._identified) >= _MAX_HEADS:
+            self._identified.clear()
+        # As long as the headers are kept here, their id is nobody else's.
+        self._identified[id(identified.envelope.headers)] = identified
+
     def _note(self, envelope: Envelope, endpoint: Endpoint, address: str, status: int, error: GateError | None) -> None:
         """Tell the observers; probes are not worth a line."""
         if endpoint.operation in _UNLOGGED:
@@ -408,3 +422,14 @@ class Gateway:
         )
         for observer in self._observers:
             observer.call(settled)
+
+
+def _is_repeated(envelope: Envelope, before: Envelope) -> bool:
+    """Tell whether a head is one that was there before; its reader uses the headers again then."""
+    return (
+        envelope.headers is before.headers
+        and envelope.path is before.path
+        and envelope.method is before.method
+        and envelope.query is before.query
+        and envelope.peer is before.peer
+    )

@@ -363,14 +363,20 @@ class Pipeline:
             settled.input_tokens, settled.output_tokens = usage.input_tokens, usage.output_tokens
         if charged:
             settled.cost_usd = format_usd(charged)
-        receipts = [each.receipt for each in (admitted, attempt) if each is not None and each.receipt is not None]
-        if receipts:
-            tokens, used = entry.tokens, NOTHING
-            if settled.outcome in _PRODUCTIVE:
-                used = admitted.bound if tokens is None else Bound(tokens.input_tokens, tokens.output_tokens, charged)
-            for receipt in receipts:
-                self._admitting.settle(receipt, used)
+        receipt, further = admitted.receipt, None if attempt is None else attempt.receipt
+        if further is not None or (receipt is not None and self._admitting.can_correct(receipt)):
+            self._correct(call, admitted, receipt, further)
         return entry.synced() if self._is_durable else None
+
+    def _correct(self, call: _Call, admitted: Admitted, *receipts: object) -> None:
+        """Tell the limits what the call has used of what it took."""
+        tokens, used = admitted.entry.tokens, NOTHING
+        if call.settled.outcome in _PRODUCTIVE:
+            charged = admitted.entry.charged_nano_usd
+            used = admitted.bound if tokens is None else Bound(tokens.input_tokens, tokens.output_tokens, charged)
+        for receipt in receipts:
+            if receipt is not None:
+                self._admitting.settle(receipt, used)
 
     def _settle(self, call: _Call) -> None:
         """Tell the observers how the call ended."""

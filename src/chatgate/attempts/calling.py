@@ -67,7 +67,7 @@ class Calling:
         """Return the way of a call, which has chosen its first candidate. Raises `Overloaded` when there is none."""
         route, now = admitted.route, self._clock()
         give_up_at = admitted.decoded.identified.envelope.arrived_at + self._total_seconds
-        if len(route.candidates) == 1:
+        if route.only is not None:
             return Plan.begin(route, now, max_retries=self._max_retries, give_up_at=give_up_at, random=self._random)
         conversation, is_continued = _conversation_of(route.name, admitted.decoded.asked.chat)
         plan = Plan.begin(

@@ -65,6 +65,10 @@ class LocalCounters:
         """Return where the caller stands."""
         return self.limits.standing(facts, rules)
 
+    def can_correct(self, receipt: object) -> bool:
+        """Tell whether more was taken than the call of an address, which stays as it is."""
+        return bool(cast("Ticket", receipt).taken)
+
     def settle(self, receipt: object, used: Bound) -> None:
         """Correct what was taken to what was used."""
         self.limits.settle(cast("Ticket", receipt), used)

@@ -66,6 +66,9 @@ class Counters(Protocol):
     def standing(self, facts: Facts, rules: tuple[Rule, ...]) -> Standing | Awaitable[Standing]:
         """Return where the caller stands, and take nothing. Raises `Overloaded` when it cannot be told now."""
 
+    def can_correct(self, receipt: object) -> bool:
+        """Tell whether `settle` has anything to do for a receipt."""
+
     def settle(self, receipt: object, used: Bound) -> None:
         """Correct what was taken of the limits to what was used, and free the slots; a second time is nothing."""
 

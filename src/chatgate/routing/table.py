@@ -57,10 +57,10 @@ class Route:
     `name` is the configured one, of a wildcard the pattern: there are only as many as the operator wrote. `tiers` are
     the candidates by priority, lowest number first, no tier empty; `candidates` are the same in one row. `fallbacks`
     come after all of them, best first: the model's own, then those of the fallbacks, each once. `context_tokens` is the
-    largest window known of a candidate, None when none is known.
+    largest window known of a candidate, None when none is known. `only` is the candidate of a model that has just one.
     """
 
-    __slots__ = ("balancer", "candidates", "context_tokens", "fallbacks", "name", "tiers")
+    __slots__ = ("balancer", "candidates", "context_tokens", "fallbacks", "name", "only", "tiers")
 
     def __init__(
         self, name: str, tiers: tuple[tuple[Candidate, ...], ...], balancer: Balancer, fallbacks: tuple[Route, ...] = ()
@@ -71,6 +71,7 @@ class Route:
         self.balancer = balancer
         self.fallbacks = fallbacks
         self.candidates = tuple(candidate for tier in tiers for candidate in tier)
+        self.only = self.candidates[0] if len(self.candidates) == 1 else None
         windows = [candidate.target.context_tokens for candidate in self.candidates]
         self.context_tokens = max((window for window in windows if window is not None), default=None)
 

@@ -84,16 +84,10 @@ class Answering(asyncio.Protocol):
             length, body = b"", b""
         else:
             length = b"Content-Length: %d\r\n" % len(body)
-        self._transport.write(
-            b"%b%b%b%b\r\n%b"
-            % (
-                self._state.opening(reply.status),
-                reply.headers,
-                length,
-                self._connection_line(),
-                b"" if self._wants_head_only else body,
-            )
-        )
+        opening = self._state.opening(reply.status)
+        if self._wants_head_only:
+            body = b""
+        self._transport.write(b"".join((opening, reply.headers, length, self._connection_line(), b"\r\n", body)))
 
     def start_stream(self, status: int, headers: bytes) -> None:
         """Send the head of an answer whose length is not known: in chunks, or until the end of the connection."""
