@@ -1,26 +1,38 @@
-"""Does the cost grow? The gateway alone, over the number of models, of connections, and of calls it has answered."""
+"""Does the cost grow? The gateway alone: over keys, models, connections, workers, and calls that it has answered."""
 
 from __future__ import annotations
 
 import json
 import re
 import resource
+import secrets
+import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bench import parts
-from bench.parts import Bench
+from bench.parts import Bench, Running
 from bench.peers.chatgate import EVERY_CALL, Chatgate
 from bench.processes import Cores
 from bench.report import table
 from bench.rig import Load, Rig, RigError
 from bench.rounds import CACHE, PEERS, say
+from chatgate.admission import gateway_keys
+from chatgate.storage import keys as stored_keys
+from chatgate.storage import migration, pepper
+from chatgate.storage.database import open_database
+from chatgate.vocabulary.keys import KeyLimit, NewKey
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 MODELS: Final = (1, 10, 100, 1000)
+KEYS: Final = (10, 100, 1000, 10_000)
 CONNECTIONS: Final = (64, 100, 1000, 10_000)
 CALLING: Final = 64
 """How many of the open connections call; the others have called once and are kept alive."""
@@ -64,6 +76,62 @@ class ConfiguredChatgate(Chatgate):
         return {
             name: value for name, value in super().environment(upstream_port).items() if name.startswith("CHATGATE")
         }
+
+
+class KeyedChatgate(Chatgate):
+    """The gateway with so many keys of its own, each with a limit that never refuses."""
+
+    def __init__(self, folder: Path, keys: int) -> None:
+        """Make the keys, in a data directory of their own."""
+        super().__init__(folder / f"keys-{keys}")
+        data = self.folder / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir(parents=True)
+        self.keys_file = self.folder / "keys"
+        limits = (KeyLimit("requests", int(EVERY_CALL), "minute"),)
+        made = [gateway_keys.make(secrets.token_bytes) for _ in range(keys)]
+        now = datetime.now(UTC)
+        database = open_database(None, data)
+
+        def store(connection: Connection, secret: bytes) -> None:
+            for number, key in enumerate(made):
+                new = NewKey(f"bench-{number}", limits=limits)
+                stored_keys.create(connection, new, key.id, gateway_keys.digest(secret, key), key.display, now)
+
+        try:
+            migration.migrate(database, data / "backups", now)
+            database.write(store, pepper.load_or_make(data)[0])
+        finally:
+            database.close()
+        self.keys_file.write_text("".join(f"{key.text}\n" for key in made))
+        self._first = made[0].text
+
+    def headers(self, upstream_port: int) -> Mapping[str, str]:
+        """Return the header with the first key."""
+        del upstream_port
+        return {"authorization": f"Bearer {self._first}"}
+
+
+def _over_keys(bench: Bench) -> dict[str, list[float]]:
+    """Return the cost per call by the number of keys; each call shows the next key, and all have been seen before."""
+    found: dict[str, list[float]] = {}
+    for keys in KEYS:
+        peer = KeyedChatgate(PEERS / "chatgate", keys)
+        running, process, _ = bench.start(peer)
+        with process:
+            begun = bench.rig.stats()["calls"]
+            while bench.rig.stats()["calls"] - begun < 2 * keys:
+                _keyed_load(bench, running, peer)
+            found[str(keys)] = [_keyed_load(bench, running, peer) for _ in range(ROUNDS)]
+        say(f"{keys} keys: {_row(found[str(keys)])} µs per call")
+    return found
+
+
+def _keyed_load(bench: Bench, running: Running, peer: KeyedChatgate) -> float:
+    loaded = bench.load(running, Load("closed", CALLING, bench.seconds, keys_file=peer.keys_file))
+    if loaded.seen["failed"]:
+        raise RigError(f"calls with keys fail: {loaded.seen}")
+    return (loaded.gateway_cpu_seconds or 0.0) / max(loaded.calls, 1) * 1e6
 
 
 def _over_models(bench: Bench) -> dict[str, list[float]]:
@@ -129,6 +197,7 @@ def measure(cores: Cores, *, seconds: float) -> Scaled:
         bench = Bench(rig, cores.gateway, logs, seconds)
         return {
             "taken": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "cpu_us_per_call_by_keys": _over_keys(bench),
             "cpu_us_per_call_by_models": _over_models(bench),
             "cpu_us_per_call_by_connections": _over_connections(bench),
             "memory_mib_by_calls": _over_calls(bench),

@@ -39,7 +39,10 @@ class RigError(Exception):
 
 
 class Load(NamedTuple):
-    """A load: `mode` is closed, open or stream; the rest are the load generator's options."""
+    """A load: `mode` is closed, open or stream; the rest are the load generator's options.
+
+    `keys_file` has keys of one length, a line each, of which each call shows the next; the first is in the headers.
+    """
 
     mode: str
     connections: int
@@ -47,6 +50,7 @@ class Load(NamedTuple):
     warm_up_seconds: float = 0.4
     ramp_seconds: float = 0.0
     calls_per_second: float = 0.0
+    keys_file: Path | None = None
 
 
 class Loaded(NamedTuple):
@@ -158,6 +162,8 @@ class Rig:
             *("-g", str(load.ramp_seconds)),
             *("-r", str(load.calls_per_second)),
         ]
+        if load.keys_file is not None:
+            options += ["-K", str(load.keys_file)]
         for name, value in peer.headers(self.port).items():
             options += ["-H", f"{name}: {value}"]
         command: list[str | Path] = [self._programs["loadgen"], load.mode, str(port), peer.path, body_file, *options]

@@ -4,6 +4,7 @@
  *         -c N     connections                            -H 'Name: value'  a header; may be repeated
  *         -d S     seconds that are measured              -w S  seconds before them that are not
  *         -g S     seconds over which connections start   -r N  calls a second (open)
+ *         -K FILE  keys of one length, a line each: the first stands in a header, and each call shows the next one
  *
  *     closed   each connection calls again as soon as it is answered
  *     open     calls arrive at random, -r a second on average, whether earlier ones were answered or not; one that finds no
@@ -56,6 +57,8 @@ static double rate_per_second, measured_seconds = 2, warm_up_seconds = 0.5, ramp
 static struct sockaddr_in address;
 static char *request;
 static size_t request_bytes;
+static char *keys, *key_in_request;
+static size_t key_bytes, key_count, next_key;
 
 static struct connection *connections, *idle, *resting;
 static uint64_t begins_ns, measured_from_ns, ends_ns, rested_ns;
@@ -118,6 +121,7 @@ static void begin_exchange(struct connection *connection) {
     connection->first_event_seen = false;
     connection->stamp_digits = -1;
     answer_begin(&connection->answer);
+    if (key_count) memcpy(key_in_request, keys + next_key++ % key_count * (key_bytes + 1), key_bytes);
     send_request(connection);
 }
 
@@ -348,22 +352,38 @@ static void write_request(const char *port, const char *path, const char *body_f
     fclose(out);
 }
 
+static void read_keys(const char *key_file) {
+    static char content[1 << 21];
+    FILE *file = fopen(key_file, "r");
+    if (!file) fail(key_file);
+    size_t bytes = fread(content, 1, sizeof content, file);
+    fclose(file);
+    keys = content;
+    key_bytes = strcspn(content, "\n");
+    key_count = bytes / (key_bytes + 1);
+    key_in_request = memmem(request, request_bytes, keys, key_bytes);
+    if (!key_count || !key_in_request) fail("the first key stands in no header");
+}
+
 static void read_arguments(int count, char **arguments) {
     char *headers[MOST_HEADERS];
     int header_count = 0;
+    const char *key_file = NULL;
     if (count < 5) usage();
     mode = !strcmp(arguments[1], "open") ? OPEN_LOOP : !strcmp(arguments[1], "stream") ? STREAMS : CLOSED_LOOP;
-    for (int option; (option = getopt(count - 4, arguments + 4, "c:d:w:g:r:H:")) != -1;) switch (option) {
+    for (int option; (option = getopt(count - 4, arguments + 4, "c:d:w:g:r:H:K:")) != -1;) switch (option) {
         case 'c': connection_count = atoi(optarg); break;
         case 'd': measured_seconds = atof(optarg); break;
         case 'w': warm_up_seconds = atof(optarg); break;
         case 'g': ramp_seconds = atof(optarg); break;
         case 'r': rate_per_second = atof(optarg); break;
         case 'H': if (header_count < MOST_HEADERS) headers[header_count++] = optarg; break;
+        case 'K': key_file = optarg; break;
         default: usage();
     }
     if (connection_count < 1 || (mode == OPEN_LOOP && rate_per_second <= 0)) usage();
     write_request(arguments[2], arguments[3], arguments[4], headers, header_count);
+    if (key_file) read_keys(key_file);
     address = loopback(atoi(arguments[2]));
 }
 

@@ -39,7 +39,9 @@ USABLE_SECONDS = 900.0
 UNKNOWN_SECONDS = 1.0
 """How long a key that the storage does not know is refused without asking it again."""
 
-MAX_KNOWN = 4096
+MAX_KNOWN = 20_000
+"""So many keys are remembered. One more than that, used in turn, and every call would ask the storage."""
+
 MAX_UNKNOWN = 4096
 MAX_LOOKUPS = 64
 """Look-ups under way at once; a flood of made-up keys must leave the storage room for `refresh`."""
