@@ -82,8 +82,8 @@ class _Counts(Struct):
 class _Answer(Struct):
     choices: list[_Choice] | None = None
     model: str | None = None
-    usage: Raw = Raw(b"null")
-    error: Raw = Raw(b"null")
+    usage: Raw = _NULL
+    error: Raw = _NULL
 
 
 class _End(Struct):
@@ -94,8 +94,8 @@ class _Outline(Struct):
     """What is looked at in an answer or a chunk that is passed on as it is."""
 
     choices: list[_End] | None = None
-    usage: Raw = Raw(b"null")
-    error: Raw = Raw(b"null")
+    usage: Raw = _NULL
+    error: Raw = _NULL
 
 
 class _WrittenChoice(Struct):
@@ -262,7 +262,8 @@ def check_answer(body: bytes) -> Usage | None:
         outline = _decode_outline(body)
     except _UNREADABLE:
         raise UpstreamError("upstream_bad_answer") from None
-    check_error(outline.error, body)
+    if outline.error is not _NULL:
+        check_error(outline.error, body)
     if not outline.choices:
         raise refusal_in(body) or UpstreamError("upstream_bad_answer")
     return read_usage(outline.usage)
@@ -354,6 +355,9 @@ def read_usage(raw: Raw) -> Usage | None:
     except _UNREADABLE:
         return None
     sent, answered = counts.prompt_tokens, counts.completion_tokens
+    if type(sent) is int and type(answered) is int:
+        is_sane = 0 <= sent <= MAX_TOKENS_COUNT >= answered >= 0
+        return Usage(sent, answered, bytes(raw)) if is_sane else None
     if sent is None or answered is None or sent != int(sent) or answered != int(answered):
         return None
     if not (0 <= sent <= MAX_TOKENS_COUNT and 0 <= answered <= MAX_TOKENS_COUNT):
