@@ -18,6 +18,7 @@ _COMMANDS = {
     "restore": ("chatgate.cli.restore", "Put a copy in the place of the database."),
     "import": ("chatgate.cli.importing", "Move in from one-api, new-api or LiteLLM."),
     "providers": ("chatgate.cli.providers", "List the vendors known by name, and try one with your key."),
+    "connect": ("chatgate.cli.connect", "Print the configuration that connects a client with this server."),
     "check": ("chatgate.cli.check", "Validate the configuration and say what it will do."),
     "drill": ("chatgate.cli.drill", "Show how this configuration copes with providers that misbehave."),
     "health": ("chatgate.cli.health", "Ask the gateway of this configuration whether it is alive."),

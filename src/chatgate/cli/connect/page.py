@@ -1,0 +1,68 @@
+"""Writes `docs/clients.md` from the same files that the command prints.
+
+After a change to a file of a client, or to what the gateway serves:
+
+    python -m chatgate.cli.connect.page > docs/clients.md
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from chatgate.cli.connect.clients import PROTOCOLS, Client, Values, filled, is_served, load
+from chatgate.cli.connect.command import PLACEHOLDER_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+VALUES = Values("http://127.0.0.1:5000", PLACEHOLDER_KEY, "gpt-6-luna")
+"""What stands in the page for the reader's own."""
+
+_OPENING = """\
+# Clients
+
+`chatgate connect CLIENT` prints these with the address of your server, a key and a model; `--url`, `--key` and
+`--model` say others, and `chatgate connect` alone lists the clients. Here the address is the default one, `sk-cg-…`
+stands for [a key of the gateway](keys.md) and `gpt-6-luna` for a model. A server that lets in callers without a key
+takes the word `none` for one.
+
+Some clients mostly run in a container, where `127.0.0.1` is the container itself. Their address is that of its host,
+`host.docker.internal`, and chatgate has to listen there, with `--host 0.0.0.0`: let in only whom you want to.
+
+`python -m chatgate.cli.connect.page` writes this page, from the files that the command prints.
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    clients = load()
+    served = {name: client for name, client in clients.items() if is_served(client.protocol)}
+    sections = [_OPENING, *_served(served), *_later(each for name, each in clients.items() if name not in served)]
+    return "\n".join(sections).rstrip() + "\n"
+
+
+def _served(clients: Mapping[str, Client]) -> Iterator[str]:
+    for name, client in clients.items():
+        yield f"## {client.title}\n"
+        ran = (
+            f"Run against the demo models with {client.tried}." if client.tried else "Not run: after its documentation."
+        )
+        yield f"`chatgate connect {name}`, over {PROTOCOLS[client.protocol]}. {ran}"
+        yield f"[Its documentation]({client.docs}).\n"
+        for part in client.parts:
+            yield f"In {part.where}:\n"
+            yield f"```{part.language}\n{filled(client, part, VALUES).strip(chr(10))}\n```\n"
+
+
+def _later(clients: Iterable[Client]) -> Iterator[str]:
+    lines = [f"- {client.title}: {PROTOCOLS[client.protocol]}." for client in clients]
+    if lines:
+        yield "## Not yet\n"
+        yield "chatgate does not serve yet what these speak, so there is nothing to configure.\n"
+        yield from lines
+
+
+if __name__ == "__main__":
+    click.echo(page(), nl=False)
