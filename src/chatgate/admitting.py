@@ -49,7 +49,7 @@ _PROVIDER = KeyKind.PROVIDER
 class Admitting:
     """Lets calls in, or says why not. Built by `app`."""
 
-    def __init__(  # noqa: PLR0913 - the composition root hands over every guard by its name
+    def __init__(
         self,
         *,
         addresses: Addresses,
@@ -59,13 +59,9 @@ class Admitting:
         routing: Routing,
         book: Book,
         refusals: Refusals,
-        is_alone: bool,
         warn: Callable[[Budget], object],
     ) -> None:
-        """Take the guards; `is_alone` says that no other process counts the same.
-
-        `warn` is told of each budget that has come to its soft threshold.
-        """
+        """Take the guards. `warn` is told of each budget that has come to its soft threshold."""
         self._addresses = addresses
         self._door = door
         self._keyring = keyring
@@ -73,7 +69,6 @@ class Admitting:
         self._routing = routing
         self._book = book
         self._refusals = refusals
-        self._is_alone = is_alone
         self._warn = warn
         self._rules: dict[str, tuple[KeyRecord, tuple[Rule, ...]]] = {}
 
@@ -171,9 +166,6 @@ class Admitting:
         budgets = self._book.budgets_of(record, owner)
         if budgets and _is_theirs(caller, route):
             budgets = ()
-        if (rules or budgets) and not self._is_alone:
-            # Each of several processes would count for itself, and together they would let through a multiple.
-            raise Overloaded("limits_need_one_worker")
         if budgets or self._counters.needs_bound(rules):
             quote = self._quote(route, decoded, body_bytes)
             bound = Bound(quote.input_tokens, quote.output_tokens, quote.nano_usd)

@@ -80,7 +80,11 @@ def test_a_good_configuration_is_told_in_plain_words(directory: Path) -> None:
         "language zh_CN (from chatgate.toml)",
         "lets in 192.0.2.0/24 callers without a key too",
         "believes X-Forwarded-For from 10.0.0.0/8",
-        "limits 50 requests per hour for each address",
+        "ledger keys and calls are kept in SQLite a call is on record before its upstream is called; the record",
+        "the record outlives the end of the process calls are kept for ever",
+        "limits 50 requests per hour for each address counters limits and budgets",
+        "counted by the process that serves",
+        "limits begin anew with a restart, budgets are kept",
         "main (openai, default): https://api.openai.com:443/v1, keys: 2, all used, through socks5h://127.0.0.1:1080 ",
         "backup (openai_compatible): http://[::1]:8000/v1, key: none needed, directly, at most 8 calls at once",
         "at most 8 calls at once, continues a broken answer by prefix",
@@ -119,6 +123,26 @@ def test_what_is_switched_on_is_explained() -> None:
         "disconnects when a caller leaves, its answer is read on for its usage, 2.5 s at most, 50 answers at once verd",
     ):
         assert said in lines
+
+
+@pytest.mark.usefixtures("directory")
+def test_where_calls_are_kept_and_who_counts_them_is_said() -> None:
+    """Another database without its password, safer records, an end to keeping, and more than one worker."""
+    environ = {
+        "CHATGATE_DATABASE_URL": "postgresql://chatgate:pw-test@db.example:5432/ledger",
+        "CHATGATE_LEDGER__DURABILITY": "power",
+        "CHATGATE_LEDGER__RETENTION_DAYS": "90",
+        "CHATGATE_WORKERS": "4",
+    }
+    result = run(environ=environ)
+    lines = " ".join(result.stdout.split())
+    for said in (
+        "ledger keys and calls are kept in PostgreSQL at db.example:5432/ledger",
+        "the record outlives the loss of power, which every call waits for calls are deleted after 90 days",
+        "counters limits and budgets are counted by one process for all 4 workers",
+    ):
+        assert said in lines
+    assert not any(secret in result.output for secret in SECRETS)
 
 
 def test_checking_leaves_nothing_behind(directory: Path) -> None:

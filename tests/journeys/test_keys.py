@@ -367,14 +367,3 @@ async def test_no_usable_key_is_left_anywhere(shut: Place) -> None:
             secret = shown.rpartition("-")[2]
             assert secret[:20].encode() not in content, name
             assert secret[-20:].encode() not in content, name
-
-
-async def test_several_workers_refuse_a_key_with_limits(start_gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """Each would count for itself. The refusal says what is wrong, and a key without limits goes on."""
-    config = fleet.upstream("a", upstream.base_url) + fleet.model("one", [fleet.target("a", "one")])
-    place = Place(await start_gateway({"CHATGATE_WORKERS": "2"}, config))
-    limited, free = place.make("limited", "--limit", "requests=100/minute"), place.make("free")
-    reply = await http.post_json(place.port, CHAT, http.chat("Hi", "one"), [http.bearer(limited)])
-    assert reply.status == 503
-    assert "only while the gateway runs with one worker" in reply.json()["error"]["message"]
-    assert await place.status(free) == 200

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from chatgate.app.life import COUNTING_NAME
 from fakes import gateway as gateway_process
 from fakes import http_client as http
 from fakes import scripts
@@ -54,13 +55,21 @@ async def eventually(condition: Any) -> None:
 
 
 def workers_of(gateway: Gateway) -> list[int]:
-    """Return the process ids of the workers that live."""
+    """Return the process ids of the workers that live; what counts for them is none."""
     parent = gateway.process.pid
     try:
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     except FileNotFoundError:
         return []
-    return [int(child) for child in children if is_alive(int(child))]
+    return [int(child) for child in children if is_alive(int(child)) and name_of(int(child)) != COUNTING_NAME]
+
+
+def name_of(pid: int) -> str:
+    """Return what a process is called in lists of processes, "" for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def is_alive(pid: int) -> bool:
@@ -290,13 +299,6 @@ async def refused(directory: Path, *arguments: str, **environment: str) -> tuple
     output, _ = await asyncio.wait_for(process.communicate(), 15)
     assert process.returncode is not None
     return process.returncode, output.decode()
-
-
-async def test_limits_and_workers_exclude_each_other(tmp_path: Path) -> None:
-    """A limit that each worker counted for itself would be a multiple: the start is refused, with the reason."""
-    code, said = await refused(tmp_path, "--workers", "2", HOUR_LIMIT="50")
-    assert code == 78
-    assert said.startswith("--workers: server.workers must be 1 while there are limits\n    hint: ")
 
 
 async def test_a_port_in_use_is_told_once(upstream: FakeUpstream, tmp_path: Path) -> None:

@@ -104,14 +104,6 @@ def test_limits_can_be_read(rule: LimitRule, text: str) -> None:
     assert str(rule) == text
 
 
-def test_several_workers_need_limits_to_be_absent(load_text: Load) -> None:
-    """Each would count for itself; a limit of 0 is none."""
-    assert load_text(limit(0, "hour"), {"MINUTE_LIMIT": "0"}, workers=2).server.workers == 2
-    assert rules(load_text(limit(1, "hour"), workers=1)) == [(1, "hour")]
-    with pytest.raises(SettingsError, match=r"--workers: server\.workers must be 1 while there are limits"):
-        load_text(limit(1, "hour"), workers=2)
-
-
 def test_several_workers_need_linux(load_text: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere one of them would get all calls."""
     monkeypatch.setattr("sys.platform", "darwin")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -18,7 +19,7 @@ from msgspec import Struct
 
 from chatgate.accounting.entries import RETRY_AFTER_SECONDS, Entry, Means
 from chatgate.accounting.folding import Folding, Store
-from chatgate.accounting.holds import Account, Budget, Hold, Holds, Refusal
+from chatgate.accounting.holds import Account, Budget, Hold, Holds, Purse, Refusal
 from chatgate.accounting.journal import Journal
 from chatgate.accounting.periods import Per, start_of, utc_date
 from chatgate.accounting.prices import PriceList
@@ -81,7 +82,7 @@ class Book:
         self,
         directory: Path,
         tariffs: PriceList,
-        holds: Holds,
+        holds: Purse,
         store: Store,
         clock: Callable[[], float],
         wall_clock: Callable[[], datetime],
@@ -196,13 +197,16 @@ class Book:
         """Set the most that a call can cost aside in every budget that it counts against, or in none.
 
         Raises `Overloaded` (`accounting_unavailable`) while it is not known yet what budgets have spent, and ValueError
-        when nobody knows the cost: such a call is to be refused as `price_unknown` says.
+        when nobody knows the cost: such a call is to be refused as `price_unknown` says. Only for a book whose purse
+        is the `Holds` themselves.
         """
+        holds = self._means.holds
+        assert isinstance(holds, Holds)  # noqa: S101 - narrows for the type checker; others are asked elsewhere
         if nano_usd is None:
             raise ValueError("a call that counts against a budget needs a price")
         if not self._folding.is_loaded:
             raise Overloaded("accounting_unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
-        return self._means.holds.reserve(call_id, budgets, nano_usd, self._means.wall_clock())
+        return holds.reserve(call_id, budgets, nano_usd, self._means.wall_clock())
 
     def open(  # noqa: PLR0913, PLR0917 - all that is known of a call when it is admitted
         self,
@@ -222,6 +226,14 @@ class Book:
         if hold is not None:
             entry.reserved_nano_usd, entry.accounts, entry.warnings = hold.amount_nano_usd, hold.accounts, hold.warnings
         return entry
+
+    def at_rest(self, mark: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Do what `Folding.at_rest` does."""
+        return self._folding.at_rest(mark)
+
+    async def spent(self) -> tuple[Sequence[str], Mapping[str, int]]:
+        """Return what `Folding.spent` does."""
+        return await self._folding.spent()
 
     async def run(self) -> None:
         """Take what is written to the database, and look after the disk, until cancelled.

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from chatgate.accounting.holds import Budget, Holds
+from chatgate.accounting.holds import Budget, Purse
 from chatgate.accounting.journal import Journal, JournalUnavailable
 from chatgate.accounting.prices import PriceList, base_url
 from chatgate.accounting.rates import Tariff
@@ -43,7 +43,7 @@ class Means(Struct, gc=False, eq=False):
 
     journal: Journal
     tariffs: PriceList
-    holds: Holds
+    holds: Purse
     clock: Callable[[], float]
     wall_clock: Callable[[], datetime]
     unpriced: int = 0

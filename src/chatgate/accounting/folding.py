@@ -11,16 +11,17 @@ a batch which is told twice counts once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, get_args
 
 from chatgate.accounting import orphans
-from chatgate.accounting.holds import Holds
-from chatgate.accounting.journal import Journal
+from chatgate.accounting.holds import Purse
+from chatgate.accounting.journal import Journal, JournalUnavailable
 from chatgate.accounting.periods import Per, start_of, utc_date
 from chatgate.accounting.recent import Recent
 from chatgate.accounting.records import Record
@@ -137,7 +138,7 @@ class Folding:
         directory: Path,
         node: str,
         journal: Journal,
-        holds: Holds,
+        holds: Purse,
         store: Store,
         clock: Callable[[], float],
         wall_clock: Callable[[], datetime],
@@ -202,6 +203,7 @@ class Folding:
         """Bring the database up to what is written by now; False when that was not possible this time. Never raises.
 
         At most `batches` are folded of each journal, None for all; those that a start finds are always folded whole.
+        While the rows are kept `at_rest`, it waits.
         """
         try:
             async with self._turn:
@@ -226,16 +228,43 @@ class Folding:
         if not await self._store.openings(accounts):
             return
         async with self._turn:
-            for account, spent_nano_usd in (await self._store.open(accounts)).items():
-                # What is not loaded yet will be, with this in it.
-                if self.is_loaded:
-                    self._holds.load(account, spent_nano_usd)
+            opened = await self._store.open(accounts)
+            if self.is_loaded and opened:  # What is not loaded yet will be, with this in it.
+                self._holds.learn(opened, {})
 
-    async def _fold(self, batches: int | None) -> None:
-        """Fold what is this worker's own, which no trouble with others may hold up, and then look after orphans."""
+    @contextlib.asynccontextmanager
+    async def at_rest(self, mark: Callable[[], None]) -> AsyncIterator[None]:
+        """Bring the rows up to one moment, and no further until the end of the context; `mark` is called at it.
+
+        They have all then that was settled here before, and what processes left that had ended, unless somebody else
+        is about to fold that. Raises what the store does, and `JournalUnavailable` while the journal lacks something.
+        """
+        async with self._turn:
+            await self._begin()
+            if self._journal.trouble:
+                raise JournalUnavailable(self._journal.trouble)
+            written = self._journal.position
+            mark()
+            await self._own.tell(written)
+            await self._adopt(None)
+            # Whoever keeps the rows at rest is about to look at them.
+            self._is_outdated = False
+            yield
+
+    async def spent(self) -> tuple[Sequence[str], Mapping[str, int]]:
+        """Return today's periods, such as `day/2026-11-23`, and what the rows say is spent in their accounts."""
+        day = utc_date(self._wall_clock())
+        periods = [f"{per}/{start_of(day, per).isoformat()}" for per in get_args(Per)]
+        return periods, await self._store.balances(periods)
+
+    async def _begin(self) -> None:
         if not self._has_begun:
             await self._own.finish(self._beginning, self._wall_clock())
             self._has_begun = True
+
+    async def _fold(self, batches: int | None) -> None:
+        """Fold what is this worker's own, which no trouble with others may hold up, and then look after orphans."""
+        await self._begin()
         await self._fold_own(batches)
         now = self._clock()
         if self._is_adopting or not self.is_loaded or now >= self._look_at:
@@ -286,10 +315,8 @@ class Folding:
 
     async def _learn(self, known: Mapping[str, tuple[int, int]]) -> None:
         """Have budgets know what the rows say is spent; `known` was, when all that it counts was in the rows."""
-        day = utc_date(self._wall_clock())
-        periods = [f"{per}/{start_of(day, per).isoformat()}" for per in get_args(Per)]
-        for account, spent_nano_usd in (await self._store.balances(periods)).items():
-            self._holds.load(account, spent_nano_usd, known.get(account, (0, 0))[0])
+        _, spent = await self.spent()
+        self._holds.learn(spent, known)
         self._is_outdated = False
 
     def _source(self, directory: Path, recent: Recent) -> _Source:

@@ -12,9 +12,9 @@ shown as debt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -110,6 +110,31 @@ class Refusal(Struct, frozen=True):
     retry_at: datetime | None
 
 
+class Purse(Protocol):
+    """Where calls' money is held once it is reserved: `Holds`, or who speaks for those of another process.
+
+    All is as in `Holds`.
+    """
+
+    def __len__(self) -> int:
+        """Return how many calls of this process have money set aside."""
+
+    def settle(self, call_id: str, cost_nano_usd: int) -> bool:
+        """Turn a call's hold into what it cost."""
+
+    def release(self, call_id: str) -> bool:
+        """Give a call's hold back."""
+
+    def totals(self) -> Mapping[str, tuple[int, int]]:
+        """Return what is known to be spent and held in each account."""
+
+    def learn(self, spent: Mapping[str, int], known: Mapping[str, tuple[int, int]]) -> None:
+        """Take note of what the rows say is spent."""
+
+    def forget(self, at: datetime) -> int:
+        """Drop the accounts of periods that are over."""
+
+
 class Holds:
     """The balances of all accounts, and the holds in them."""
 
@@ -132,6 +157,30 @@ class Holds:
         of more than they do keeps that: a record of it was lost.
         """
         self._balance(account).spent_nano_usd += max(spent_nano_usd - known_nano_usd, 0)
+
+    def learn(self, spent: Mapping[str, int], known: Mapping[str, tuple[int, int]]) -> None:
+        """Do what `load` does for each account; `known` is what `totals` told when the rows had all of it."""
+        for account, spent_nano_usd in spent.items():
+            self.load(account, spent_nano_usd, known.get(account, (0, 0))[0])
+
+    def correct(self, spent: Mapping[str, int], periods: Collection[str]) -> None:
+        """Have nothing else be spent than this in any account of these periods, such as `day/2026-11-23`."""
+        for account, balance in self._balances.items():
+            _, per, start = account.rsplit("/", 2)
+            if f"{per}/{start}" in periods:
+                balance.spent_nano_usd = spent.get(account, 0)
+        for account in spent.keys() - self._balances.keys():
+            self._balance(account).spent_nano_usd = spent[account]
+
+    def adopt(self, hold: Hold) -> None:
+        """Hold what another owner of the balances has set aside. Raises ValueError for a call that has a hold."""
+        if hold.call_id in self._open:
+            raise ValueError("a call is held once")
+        for account in hold.accounts:
+            balance = self._balance(account)
+            balance.held_nano_usd += hold.amount_nano_usd
+            balance.open_holds += 1
+        self._open[hold.call_id] = hold
 
     def open_holds(self) -> tuple[Hold, ...]:
         """Return the holds that are neither settled nor released, oldest first."""

@@ -160,6 +160,11 @@ class Limits:
         """Tell whether attempts have to be admitted, because something is limited by upstream."""
         return bool(self._of_attempts)
 
+    @property
+    def limit_calls(self) -> bool:
+        """Tell whether there is any rule that calls have to be admitted by."""
+        return bool(self._addresses) or bool(self._watches)
+
     def needs_bound(self, more_rules: tuple[Rule, ...] = ()) -> bool:
         """Tell whether tokens or money are limited, so that a call has to say how much it may take."""
         return self._reserves or any(rule.resource in RESERVED for rule in more_rules)

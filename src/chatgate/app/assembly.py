@@ -23,7 +23,6 @@ from chatgate.administration.routes import Administration
 from chatgate.admission.address_limits import AddressLimits
 from chatgate.admission.addresses import Addresses
 from chatgate.admission.keys import Door
-from chatgate.admission.limits import Limits
 from chatgate.admission.rules import rule_of
 from chatgate.admitting import Admitting
 from chatgate.app.keeping import Keeping
@@ -33,7 +32,6 @@ from chatgate.attempts.calling import Calling
 from chatgate.attempts.leaving import Leaving
 from chatgate.attempts.stream import Stream
 from chatgate.balances import Balances
-from chatgate.counters.local import LocalCounters
 from chatgate.counting import Counting
 from chatgate.endpoints import Gateway, Site, Table
 from chatgate.i18n import LANGUAGES, Catalogues, language_of_locale
@@ -66,6 +64,7 @@ from chatgate.vocabulary.upstreams import Protocol, Target, Upstream
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chatgate.counters.port import Counters
     from chatgate.protocols.page import KeyNeeded
     from chatgate.settings import Settings
     from chatgate.vocabulary.exchange import Sender
@@ -99,7 +98,7 @@ class Snapshot(Struct, frozen=True):
     settings: Settings
     gateway: Gateway
     default_model: str
-    limits: Limits
+    counters: Counters
     states: States
     conversations: Conversations
 
@@ -116,7 +115,8 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     models = _models(settings, {upstream.name: upstream for upstream in upstreams})
     states = _states(parts.log, predecessor)
     routing = Routing(models, default_targets=_targets(default, None), reserved_prefix=demo.PREFIX, states=states)
-    limits = _limits(settings, predecessor)
+    rules = tuple(rule_of(limit.amount, limit.per, limit.scope, limit.resource) for limit in settings.limits)
+    counters = parts.keeping.counters(rules, predecessor.counters if predecessor else None)
     conversations = predecessor.conversations if predecessor else Conversations()
     # Calls of the predecessor may still write lines that hold its secrets.
     redaction = Redaction(settings.secrets() | (predecessor.settings.secrets() if predecessor else frozenset()))
@@ -143,7 +143,6 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     }
     senders[demo.UPSTREAM.name] = Demo()
     book = parts.keeping.book
-    counters = LocalCounters(limits, book.reserve)
     admitting = Admitting(
         addresses=Addresses(settings.access.allow, settings.server.trusted_proxies),
         door=Door(anonymous=settings.access.anonymous),
@@ -152,7 +151,6 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         routing=routing,
         book=book,
         refusals=refusals,
-        is_alone=settings.server.workers == 1,
         warn=lambda budget: parts.log.event(
             "budget_warning",
             "warning",
@@ -232,7 +230,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     parts.leaving.set_bounds(
         drains=streams.on_disconnect == "drain", seconds=streams.drain_seconds, calls=streams.drain_calls
     )
-    return Snapshot(settings, gateway, default_model, limits, states, conversations)
+    return Snapshot(settings, gateway, default_model, counters, states, conversations)
 
 
 def plain_model(settings: Settings, catalogue: Mapping[str, spec.Provider]) -> str:
@@ -278,12 +276,6 @@ def _states(log: Log, predecessor: Snapshot | None) -> States:
         return CredentialState(lambda: log.event("key_refused", "error", upstream=upstream, key_number=number))
 
     return States(new_circuit, lambda _: RetryBudget(), new_credential, predecessor.states if predecessor else None)
-
-
-def _limits(settings: Settings, predecessor: Snapshot | None) -> Limits:
-    """Return the limits; those that have not changed keep their counts."""
-    rules = [rule_of(limit.amount, limit.per, limit.scope, limit.resource) for limit in settings.limits]
-    return Limits(rules, time.monotonic_ns, predecessor=predecessor.limits if predecessor else None)
 
 
 def _completed(upstream: Upstream, settings: Settings, catalogue: Mapping[str, spec.Provider]) -> Upstream:

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING
 
 from chatgate.accounting.book import Book
 from chatgate.accounting.catalogue import Catalogue
-from chatgate.accounting.holds import Budget, Holds
+from chatgate.accounting.holds import Budget, Holds, Purse
 from chatgate.accounting.journal import JournalUnavailable
 from chatgate.accounting.prices import PriceList
 from chatgate.accounting.segments import Position
 from chatgate.admission.keyring import Keyring, LookupUnavailable
+from chatgate.admission.limits import Limits
 from chatgate.admission.running import Running
+from chatgate.counters.local import LocalCounters
+from chatgate.counters.shared import SharedCounters
 from chatgate.storage import keys, ledger, migration, openings, pepper
 from chatgate.storage.database import open_database
 from chatgate.storage.errors import StorageError, StorageUnavailable
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
     from chatgate.accounting.folding import Read
     from chatgate.admission.gateway_keys import GatewayKey
+    from chatgate.admission.limits import Rule
+    from chatgate.counters.link import Link
+    from chatgate.counters.port import Counters
     from chatgate.settings import Settings
     from chatgate.vocabulary.keys import KeyRecord
 
@@ -68,8 +74,8 @@ class DataDirectoryError(Exception):
 class Keeping:
     """The storage of one process, and what works with it: `keyring`, `running` and `book`."""
 
-    def __init__(self, settings: Settings, number: int = 1) -> None:
-        """Open everything; `number` is the worker's.
+    def __init__(self, settings: Settings, number: int = 1, link: Link | None = None) -> None:
+        """Open everything; `number` is the worker's, and `link` its way to the owner of the counters.
 
         A database server that is out of reach is no error: it is tried again. Raises `DataDirectoryError`, and
         `StorageError` for a database that cannot be used.
@@ -81,6 +87,8 @@ class Keeping:
         except OSError as error:
             raise DataDirectoryError(error.strerror or str(error)) from error
         self._settings = settings
+        self._link = link
+        self._purse: Purse = Holds() if link is None else link.purse
         self._peppers = pepper.load_or_make(data) if settings.pepper is None else pepper.parse(settings.pepper)
         self._database = open_database(settings.database_url, data)
         self.location = self._database.location
@@ -107,8 +115,17 @@ class Keeping:
         )
         self.book.set_tariffs(PriceList(settings.prices, self._catalogue))
 
+    def counters(self, rules: tuple[Rule, ...], predecessor: Counters | None) -> Counters:
+        """Return what counts by these rules; in this process, what the predecessor has counted goes on."""
+        if self._link is not None:
+            return SharedCounters(self._link, rules)
+        limits = predecessor.limits if isinstance(predecessor, LocalCounters) else None
+        return LocalCounters(Limits(rules, time.monotonic_ns, predecessor=limits), self.book.reserve)
+
     def start(self) -> None:
         """Begin to look after keys and ledger on the running loop."""
+        if self._link is not None:
+            self._link.start(self.book)
         keeping = (self._keep_up(), self._keep_refreshing(), self._keep_forgetting())
         self._tasks = [asyncio.create_task(each) for each in keeping]
 
@@ -121,6 +138,8 @@ class Keeping:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CATCH_UP_SECONDS):
                     await self.book.has_looked.wait()
+                    if self._link is not None:
+                        await self._link.is_loaded.wait()
 
     async def close(self) -> None:
         """Write down what is left, as far as that is possible now, and close everything."""
@@ -128,6 +147,8 @@ class Keeping:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.book.close()
+        if self._link is not None:
+            self._link.close()
         await self._threads.close()
 
     def _prepare(self) -> None:
@@ -145,7 +166,7 @@ class Keeping:
                 return Book(
                     directory,
                     prices,
-                    Holds(),
+                    self._purse,
                     _Ledger(self),
                     time.monotonic,
                     _now,

@@ -9,12 +9,16 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatgate.app.assembly import Parts, assemble, plain_model, wrong_keys
 from chatgate.app.keeping import Keeping
 from chatgate.app.reloading import Reloading
 from chatgate.attempts.leaving import Leaving
+from chatgate.counters.doorway import Doorway
+from chatgate.counters.hosting import Host
+from chatgate.counters.link import Link
 from chatgate.i18n import Catalogues
 from chatgate.providers import spec
 from chatgate.server import Server
@@ -39,6 +43,9 @@ TICK_SECONDS = 0.1
 END_SECONDS = 10.0
 """How long a worker may take beyond the drain, to say farewell and to write its last lines."""
 
+COUNTING_NAME = "chatgate-counts"
+"""What the process that counts for the workers is called in lists of processes."""
+
 _STANDARD_INPUT, _STANDARD_OUTPUT = 0, 1
 
 
@@ -56,13 +63,14 @@ class App:
         *,
         write_log: Callable[[bytes], object] = _write_to_standard_output,
         share: Share | None = None,
+        link: Link | None = None,
     ) -> None:
         """Build every part, and open what the data directory keeps.
 
-        `share` is what this process counts in when it is one of several workers. Raises `CatalogueError`, and what
-        `Keeping` raises.
+        When this process is one of several workers, `share` is what it counts in, and `link` its way to the owner of
+        the counters. Raises `CatalogueError`, and what `Keeping` raises.
         """
-        self._keeping = Keeping(settings, share.number if share else 1)
+        self._keeping = Keeping(settings, share.number if share else 1, link)
         self._log = Log(
             share.alone(write_log) if share else write_log,
             Redaction(settings.secrets()),
@@ -275,7 +283,7 @@ def _serve_by_workers(
     server = settings.server
     default_model = plain_model(settings, spec.load())
     shared = Shared(server.workers)
-    with reserve(server.host, server.port) as reserved:
+    with reserve(server.host, server.port) as reserved, contextlib.closing(Doorway()) as doorway:
         host, port = reserved.getsockname()[:2]
 
         def announced() -> None:
@@ -283,18 +291,40 @@ def _serve_by_workers(
             sys.stdout.flush()
             shared.unlock()
 
+        def ended(number: int) -> None:
+            if number:
+                shared.share(number).clear_gauges()
+
         # The workers' first lines wait until the banner is out.
         shared.lock()
         worker = Workers(
             server.workers,
+            aide="the process that counts limits",
             announce=announced,
-            ended=lambda number: shared.share(number).clear_gauges(),
+            ended=ended,
             report=_say,
             stop_seconds=DRAIN_SECONDS + END_SECONDS,
         ).run()
-        if worker is not None:
-            app = App(settings, share=shared.share(worker.number))
+        if worker is None:
+            return
+        if worker.number:
+            app = App(settings, share=shared.share(worker.number), link=Link(doorway.connect))
             uvloop.run(app.run(server.host, port, lambda *_: worker.ready(), load, worker))
+        else:
+            reserved.close()
+            with contextlib.suppress(OSError):
+                Path("/proc/self/comm").write_text(COUNTING_NAME, encoding="ascii")
+            uvloop.run(_own_counters(doorway, worker))
+
+
+async def _own_counters(doorway: Doorway, worker: Worker) -> None:
+    """Count for the workers until the parent says to stop, or is dead, and all of them have ended."""
+    stopped = asyncio.Event()
+    worker.obey(stopped.set, stopped.set, _pass)
+    host = Host(doorway)
+    host.open()
+    worker.ready()
+    await host.run(stopped)
 
 
 def _say(text: str) -> None:

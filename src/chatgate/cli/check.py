@@ -12,7 +12,7 @@ import click
 
 from chatgate import __version__
 from chatgate.app import plain_model
-from chatgate.cli.options import load_or_exit, settings_options
+from chatgate.cli.options import database_of, load_or_exit, settings_options
 from chatgate.providers import spec
 from chatgate.settings import ModelSettings, Settings, TargetSettings, without_credentials
 from chatgate.vocabulary.upstreams import Continuation, Upstream
@@ -37,6 +37,7 @@ def describe(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "chatgate", __version__
     yield "configuration", str(settings.config or "no file; environment and defaults")
     yield "data", str(settings.data)
+    yield from _labelled("ledger", _describe_ledger(settings))
     yield "listens on", f"http://{host}:{server.port}" if server.port else f"http://{host}, any free port"
     if server.workers > 1:
         yield "workers", f"{server.workers} processes on that port"
@@ -47,6 +48,7 @@ def describe(settings: Settings) -> Iterator[tuple[str, str]]:
     trusted = ", ".join(server.trusted_proxies)
     yield "", f"believes X-Forwarded-For from {trusted}" if trusted else "believes X-Forwarded-For from nobody"
     yield from _labelled("limits", map(str, settings.limits)) if settings.limits else [("limits", "none")]
+    yield from _labelled("counters", _describe_counters(server.workers))
     yield from _labelled("budgets", map(str, settings.budgets))
     yield from _labelled("admin API", map(str, settings.admins)) if settings.admins else [("admin API", "off")]
     continuations = {name: provider.continuation for name, provider in catalogue.items()}
@@ -73,6 +75,24 @@ def _labelled(label: str, texts: Iterator[str]) -> Iterator[tuple[str, str]]:
     for text in texts:
         yield label, text
         label = ""
+
+
+def _describe_ledger(settings: Settings) -> Iterator[str]:
+    """Say where calls are kept, when they are safe there, and for how long."""
+    ledger = settings.ledger
+    safe = "the loss of power, which every call waits for" if ledger.durability == "power" else "the end of the process"
+    yield f"keys and calls are kept in {database_of(settings)}"
+    yield f"a call is on record before its upstream is called; the record outlives {safe}"
+    yield (
+        f"calls are deleted after {ledger.retention_days} days" if ledger.retention_days else "calls are kept for ever"
+    )
+
+
+def _describe_counters(workers: int) -> Iterator[str]:
+    """Say who counts, and what becomes of the counts."""
+    who = f"by one process for all {workers} workers" if workers > 1 else "by the process that serves"
+    yield f"limits and budgets are counted {who}"
+    yield "limits begin anew with a restart, budgets are kept"
 
 
 def _describe_upstream(upstream: Upstream, continuation: Continuation | None) -> str:

@@ -59,3 +59,11 @@ def load_or_exit(arguments: Mapping[str, object]) -> Settings:
     except (SettingsError, spec.CatalogueError) as error:
         click.echo(str(error), err=True)
         sys.exit(EXIT_BAD_CONFIGURATION)
+
+
+def database_of(settings: Settings) -> str:
+    """Return which database keeps keys and ledger, without its password."""
+    url = settings.database_url
+    if url is None or url.startswith("sqlite"):
+        return "SQLite"
+    return f"PostgreSQL at {url.rpartition('@')[2].partition('?')[0]}"

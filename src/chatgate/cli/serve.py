@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chatgate import __version__
-from chatgate.cli.options import EXIT_BAD_CONFIGURATION, load, load_or_exit, settings_options
+from chatgate.cli.options import EXIT_BAD_CONFIGURATION, database_of, load, load_or_exit, settings_options
 from chatgate.settings import without_credentials
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def banner(settings: Settings, default_model: str, host: str, port: int) -> Iter
     address = _reachable(host)
     root = f"http://{address}:{port}"
     route = settings.server.route
-    yield f"chatgate {__version__} · data {settings.data} · storage {_storage(settings)}"
+    yield f"chatgate {__version__} · data {settings.data} · storage {database_of(settings)}"
     yield ""
     yield _line("Plain API", f"{root}/{route}")
     yield _line("OpenAI", f"{root}/v1")
@@ -82,14 +82,6 @@ def banner(settings: Settings, default_model: str, host: str, port: int) -> Iter
         yield _line("Try it", f"""curl {root}/{route} -d '{{"user_content":"Hello","model":"demo/echo"}}'""")
     yield _line("", f"chatgate chat --url {root}/v1 --model demo/story")
     yield ""
-
-
-def _storage(settings: Settings) -> str:
-    """Return which database keeps keys and ledger, without its password."""
-    url = settings.database_url
-    if url is None or url.startswith("sqlite"):
-        return "SQLite"
-    return f"PostgreSQL at {url.rpartition('@')[2].partition('?')[0]}"
 
 
 def _line(label: str, text: str) -> str:

@@ -119,6 +119,7 @@ class _Place:
 
     __slots__ = (
         "is_ready",
+        "name",
         "number",
         "orders",
         "pid",
@@ -129,8 +130,9 @@ class _Place:
         "started_at",
     )
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, name: str = "") -> None:
         self.number = number
+        self.name = name or f"worker {number}"
         self.pid = 0
         self.orders = self.reports = -1
         self.is_ready = False
@@ -161,14 +163,21 @@ class Workers:
         ended: Callable[[int], None],
         report: Callable[[str], None],
         stop_seconds: float,
+        aide: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare `count` workers.
 
-        `announce` is called once, when all take calls; `ended` with the number of each that died; `report` with what
-        an operator should know. A worker may take `stop_seconds` to end after it was told to. `clock` is monotonic.
+        With `aide`, a name for the operator, there is one process more, worker 0, which takes no calls and starts
+        before the others; it is looked after like them, and has to end by itself when they have. `announce` is called
+        once, when all take calls; `ended` with the number of each that died; `report` with what an operator should
+        know. A worker may take `stop_seconds` to end after it was told to. `clock` is monotonic.
         """
         self._places = [_Place(number) for number in range(1, count + 1)]
+        self._alone = 1
+        if aide:
+            self._places.insert(0, _Place(0, aide))
+            self._alone = 2
         self._announce = announce
         self._ended = ended
         self._report = report
@@ -189,7 +198,7 @@ class Workers:
         killed at the end.
         """
         self._listen()
-        # The first one starts alone: what is wrong with all of them is said once.
+        # The aide and the first one start alone: what is wrong with all of them is said once.
         self._places[0].start_at = self._clock()
         while not self._is_stopping or any(place.pid for place in self._places):
             for place in self._places:
@@ -269,8 +278,11 @@ class Workers:
         place.is_ready = True
         if self._is_announced or self._is_stopping:
             return
-        if place is self._places[0]:
-            for other in self._places[1:]:
+        alone = self._places.index(place) + 1
+        if alone < self._alone:
+            self._places[alone].start_at = self._clock()
+        elif alone == self._alone:
+            for other in self._places[alone:]:
                 other.start_at = self._clock()
         if all(each.is_ready for each in self._places):
             self._is_announced = True
@@ -287,7 +299,7 @@ class Workers:
         place.predecessor = f"ended by signal {-code}" if code < 0 else f"exited with {code}"
         if not self._is_announced:
             told = code > 0
-            why = "" if told else f"worker {place.number} {place.predecessor} before it took calls"
+            why = "" if told else f"{place.name} {place.predecessor} before it took calls"
             self._failure = WorkerError(why, code if told else 1)
             self._stop()
             self._stop()
@@ -299,7 +311,7 @@ class Workers:
         place.close()
         why = f"cannot be started: {error.strerror}"
         if not self._is_announced:
-            raise WorkerError(f"worker {place.number} {why}") from error
+            raise WorkerError(f"{place.name} {why}") from error
         self._start_again(place, why)
 
     def _start_again(self, place: _Place, why: str) -> None:
@@ -308,7 +320,7 @@ class Workers:
         delay_seconds = restart_delay_seconds(place.quick_ends)
         place.start_at = now + delay_seconds
         when = f"in {delay_seconds:g} s" if delay_seconds else "now"
-        self._report(f"worker {place.number} {why}; another one starts {when}")
+        self._report(f"{place.name} {why}; another one starts {when}")
 
     def _stop(self) -> None:
         """Tell all workers to stop; the second time, to hurry."""
@@ -335,6 +347,4 @@ class Workers:
         for place in self._places:
             if place.pid:
                 os.kill(place.pid, signal.SIGKILL)
-                self._failure = self._failure or WorkerError(
-                    f"worker {place.number} did not end in time and was killed"
-                )
+                self._failure = self._failure or WorkerError(f"{place.name} did not end in time and was killed")

@@ -40,7 +40,6 @@ from chatgate.settings.storage import read_storage
 from chatgate.settings.tree import (
     AccessSettings,
     LedgerSettings,
-    LimitRule,
     ModelSettings,
     RetrySettings,
     ServerSettings,
@@ -134,7 +133,7 @@ class _Reading:
         names = self._document.names("upstreams") or [upstream.name for upstream in accounts.upstreams]
         models = read_models(self._document, names, demo_models, self._problems)
         if server.workers > 1:
-            self._question_workers(sections["server"]["workers"], limits, accounts.upstreams)
+            self._question_workers(server.workers, accounts.upstreams)
         self._question_default_model(seed.DEFAULT_MODEL, models)
         data = self._find_data_directory()
         storage = read_storage(self._environment, self._problems)
@@ -251,16 +250,10 @@ class _Reading:
                 networks.append(read_network(text.strip()))
         return tuple(networks)
 
-    def _question_workers(self, workers: Entry, limits: tuple[LimitRule, ...], upstreams: tuple[Upstream, ...]) -> None:
-        if limits:
-            self._problems.add(
-                workers.place,
-                "must be 1 while there are limits",
-                "each worker counts for itself, so several let through a multiple; give up the limits or the workers",
-            )
+    def _question_workers(self, workers: int, upstreams: tuple[Upstream, ...]) -> None:
         self._warnings += [
-            f"upstream {upstream.name}: each of the {workers.value} workers counts for itself, "
-            f"so up to {workers.value * upstream.max_in_flight} calls may be under way there"
+            f"upstream {upstream.name}: each of the {workers} workers counts for itself, "
+            f"so up to {workers * upstream.max_in_flight} calls may be under way there"
             for upstream in upstreams
             if upstream.max_in_flight
         ]
