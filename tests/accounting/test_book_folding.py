@@ -18,6 +18,7 @@ from chatgate.accounting.book import Book
 from chatgate.accounting.folding import RECENT_BATCH
 from chatgate.accounting.holds import Budget, Holds
 from chatgate.storage.database import FILE_NAME
+from chatgate.storage.errors import StorageUnavailable
 from chatgate.vocabulary.errors import GateError
 from chatgate.vocabulary.exchange import Outcome
 from chatgate.vocabulary.keys import KeyBudget
@@ -255,6 +256,54 @@ async def test_while_the_database_is_locked_the_journal_goes_on(tmp_path: Path) 
         assert place.balances() == {ACCOUNT: (21 * COST, 0)} == place.holds.totals()
         assert place.audit().calls == 21
         assert place.audit().differences == ()
+        await book.close()
+
+
+async def test_rows_at_rest_have_all_that_was_settled_before_a_moment(tmp_path: Path) -> None:
+    """Also what others left, and nothing that came later, however often the book wants to go on; then it does."""
+    async with office(tmp_path) as place:
+        place.directory = place.directory.with_name("2")
+        gone = place.book()
+        place.directory = place.directory.with_name("1")
+        book = place.book()
+        await gone.tick()
+        await book.tick()
+        serve(gone, "theirs", RICH)
+        begin(gone, "open", RICH).dispatch(1, TARGET)
+        die(gone)
+        serve(book, "before", RICH)
+        marks = 0
+
+        def mark() -> None:
+            nonlocal marks
+            marks += 1
+            serve(book, "after", RICH)
+
+        async with book.at_rest(mark):
+            going_on = asyncio.ensure_future(book.tick())
+            await asyncio.sleep(0.05)
+            assert not going_on.done()
+            assert marks == 1
+            assert states(place) == {"theirs": "settled", "open": "unknown", "before": "settled"}
+            periods, accounts = await book.spent()
+            assert accounts == {ACCOUNT: 3 * COST}
+            assert "day/2026-11-23" in periods
+        assert await going_on
+        assert states(place)["after"] == "settled"
+        await book.close()
+
+
+async def test_rows_cannot_be_at_rest_without_a_database(tmp_path: Path) -> None:
+    """Who asks is told so, and the book goes on."""
+    async with office(tmp_path, wait_seconds=0.2) as place:
+        book = place.book()
+        await book.tick()
+        serve(book, "c1", RICH)
+        with locked(tmp_path), pytest.raises(StorageUnavailable):
+            async with book.at_rest(lambda: None):
+                raise AssertionError("it is not")
+        assert await book.tick()
+        assert states(place) == {"c1": "settled"}
         await book.close()
 
 

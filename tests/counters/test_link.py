@@ -185,7 +185,7 @@ async def test_without_rules_nobody_is_asked(house: House) -> None:
     assert not counters.needs_bound(())
 
 
-async def test_an_owner_that_is_away_is_waited_for_once(house: House) -> None:
+async def test_an_owner_that_is_away_is_waited_for_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
     """Then its callers are told at once, until it says something; what it took for them meanwhile is given back."""
     link, counters = house.worker()
     waiting = [asyncio.create_task(take(counters, KEY, NOTHING, ONE_AT_ONCE)) for _ in range(3)]
@@ -197,6 +197,48 @@ async def test_an_owner_that_is_away_is_waited_for_once(house: House) -> None:
     house.open()
     await link.is_loaded.wait()
     assert (await take(counters, KEY, NOTHING, ONE_AT_ONCE)).standing.admitted
+    assert caplog.text.count("does not answer") == caplog.text.count("answers again") == 1
+
+
+async def test_an_owner_that_was_held_up_hears_who_waited(house: House) -> None:
+    """Nobody is taken for dead who has said something in the meantime."""
+    now = 0.0
+    house.host = host = Host(house.doorway, clock=lambda: now)
+    host.open()
+    link, counters = house.worker(PER_MINUTE)
+    await link.is_loaded.wait()
+    asking = asyncio.create_task(take(counters, Facts(7), NOTHING, ()))
+    for _ in range(2):
+        await asyncio.sleep(0)  # It is said then, and not heard yet.
+    now = 100.0
+    host.tick()
+    assert (await asking).standing.admitted
+    now = 200.0
+    host.tick()
+    await until(lambda: not link.is_loaded.is_set())
+    await link.is_loaded.wait()
+    assert (await take(counters, Facts(7), NOTHING, ())).standing.admitted
+
+
+async def test_a_worker_that_ends_takes_no_part_in_readings(house: House) -> None:
+    """None is possible until its journal is closed; then all is in the rows."""
+    now = 0.0
+    house.host = host = Host(house.doorway, clock=lambda: now)
+    host.open()
+    (ending, _), (staying, _) = house.worker(), house.worker()
+    await asyncio.gather(ending.is_loaded.wait(), staying.is_loaded.wait())
+    ending.decline()
+    house.rows.spent_in[ACCOUNT] = 70
+    staying.purse.learn({}, {})
+    staying.purse.learn({}, {})
+    await asyncio.sleep(0.1)
+    assert host.owner.holds.totals() == {}
+    ending.close()
+    await asyncio.sleep(0.1)
+    # A reading that was not possible is tried again in a second, by the clock.
+    now += 2
+    host.tick()
+    await until(lambda: host.owner.holds.totals() == {ACCOUNT: (70, 0)})
 
 
 async def test_another_owner_is_told_of_all_that_goes_on(house: House) -> None:

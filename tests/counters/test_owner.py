@@ -140,6 +140,12 @@ class Office:
         while self.owner.readings.is_due:
             self.owner.readings.proceed()
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and the owner look at its clock."""
+        self.now += seconds
+        self.owner.tick()
+        self.proceed()
+
     def worker(self, rules: tuple[Rule, ...] = RULES) -> Worker:
         """Return another worker, whose first generation has these rules."""
         worker = Worker(self)
@@ -331,6 +337,8 @@ def test_money_of_the_dead_is_spent_until_the_rows_tell_the_truth(office: Office
     worker.said.clear()
     dead.leave()
     assert office.owner.holds.totals()[ACCOUNT] == (500, 0)
+    assert worker.heard(Read) == []
+    office.wait(1)
     office.load(worker, {ACCOUNT: 130})
     assert office.owner.holds.totals()[ACCOUNT] == (130, 0)
 
@@ -396,6 +404,7 @@ def test_a_reading_begins_anew_when_somebody_comes_or_goes(office: Office) -> No
     first.say(Spent(serial, PERIODS, {ACCOUNT: 5}))
     assert not office.owner.readings.is_loaded
     second.leave()
+    office.wait(1)
     office.load(first, {ACCOUNT: 6})
     assert office.owner.holds.totals()[ACCOUNT] == (6, 0)
 
@@ -406,17 +415,11 @@ def test_a_reading_that_is_not_possible_is_tried_again_in_a_second(office: Offic
     serial = worker.read()
     worker.say(Level(serial, is_possible=False))
     assert worker.heard(Read) == []
-    office.now += 1
-    office.owner.tick()
-    office.proceed()
+    office.wait(1)
     assert worker.read() == serial + 1
-    office.now += 10
-    office.owner.tick()
-    office.proceed()
+    office.wait(10)
     assert worker.heard(Read) == []
-    office.now += 1
-    office.owner.tick()
-    office.proceed()
+    office.wait(1)
     assert worker.read() == serial + 2
 
 
@@ -429,6 +432,7 @@ def test_a_new_owner_is_told_what_is_set_aside(office: Office) -> None:
     again.say(Hello((hold,)))
     worker.leave()
     assert office.owner.holds.totals()[ACCOUNT] == (0, 300)
+    office.wait(1)
     office.load(again, {ACCOUNT: 50})
     again.say(Spend("c1", 20))
     assert office.owner.holds.totals()[ACCOUNT] == (70, 0)

@@ -18,10 +18,13 @@ CHAT = "/v1/chat/completions"
 KEY = "sk-test-server-0600"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(upstream_of_file: FakeUpstream, start_gateway: StartGateway) -> Gateway:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["1", "2"], ids=["one worker", "two workers"])
+async def gateway(
+    upstream_of_file: FakeUpstream, start_gateway: StartGateway, request: pytest.FixtureRequest
+) -> Gateway:
     """Run a gateway that lets three calls an hour through, per address; each test comes from addresses of its own."""
     environment = {"OPENAI_BASE_URL": upstream_of_file.base_url, "API_KEY": KEY, "ROUTE": "api"}
+    environment["CHATGATE_WORKERS"] = request.param
     return await start_gateway(environment | {"HOUR_LIMIT": "3", "DAY_LIMIT": "50"})
 
 

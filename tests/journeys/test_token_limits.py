@@ -77,10 +77,11 @@ class Place:
         return await hearing.ask(self.port, way, text, model, headers=headers, max_tokens=max_tokens, **more)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def place(upstream_of_file: FakeUpstream, start_gateway: StartGateway) -> Place:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["1", "2"], ids=["one worker", "two workers"])
+async def place(upstream_of_file: FakeUpstream, start_gateway: StartGateway, request: pytest.FixtureRequest) -> Place:
     """Run a gateway without limits of its own."""
-    return Place(await start_gateway({}, configuration(upstream_of_file.base_url)))
+    environment = {"CHATGATE_WORKERS": request.param}
+    return Place(await start_gateway(environment, configuration(upstream_of_file.base_url)))
 
 
 def sent(way: Way, max_tokens: int, model: str = "one", text: str = TEXT) -> int:

@@ -2,8 +2,9 @@
 
 Its arguments are what each worker does: `serves` until it is told to stop, `fails` at its start with exit code 78,
 `dies` at its start by a signal, `crashes` each time it has said that it takes calls, `waits` until it is told to hurry,
-`sticks` whatever it is told. The parent prints what it is told, one line each; its clock goes on by a minute with each
-report, so that no delay is waited for, and after `LIVES` reports it asks itself to stop.
+`sticks` whatever it is told. With `aide:` before what it does, the first one is an aide. The parent prints what it is
+told, one line each; its clock goes on by a minute with each report, so that no delay is waited for, and after `LIVES`
+reports it asks itself to stop.
 """
 
 from __future__ import annotations
@@ -72,10 +73,13 @@ async def serve(worker: Worker, behaviour: str) -> None:
 def main() -> None:
     """Run parent and workers."""
     behaviours = sys.argv[1:]
+    aide = behaviours[0].startswith("aide:")
+    behaviours[0] = behaviours[0].removeprefix("aide:")
     parent = Parent()
     try:
         worker = Workers(
-            len(behaviours),
+            len(behaviours) - aide,
+            aide="the aide" if aide else "",
             announce=parent.announce,
             ended=parent.ended,
             report=parent.report,
@@ -88,7 +92,7 @@ def main() -> None:
     if worker is None:
         say("over")
         return
-    behaviour = behaviours[worker.number - 1]
+    behaviour = behaviours[worker.number - (not aide)]
     say(f"life {worker.number} {worker.predecessor}".rstrip())
     if behaviour == "fails":
         sys.exit(78)

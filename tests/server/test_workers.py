@@ -121,6 +121,30 @@ def test_a_worker_that_dies_again_and_again_is_started_ever_later(start: type[Pr
     assert program.lines.count("life 1") == 1
 
 
+def test_an_aide_starts_before_the_first_worker(start: type[Program]) -> None:
+    """It is told to stop like all others, and is not one of those that are counted."""
+    program = start("aide:serves", "serves", "serves", "serves")
+    program.until("announced")
+    assert program.lines[:2] == ["life 0", "life 1"]
+    assert sorted(program.lines[2:-1]) == ["life 2", "life 3"]
+    program.signal(signal.SIGTERM)
+    assert program.rest() == 0
+    assert sorted(program.lines[5:-1]) == sorted(
+        f"{what} {number}" for what in ("ended", "stop") for number in range(4)
+    )
+
+
+def test_an_aide_that_dies_is_replaced_and_named(start: type[Program]) -> None:
+    """The workers stay; one that fails at the start ends everything before a worker was started."""
+    program = start("aide:crashes", "serves")
+    assert program.rest() == 0
+    assert "the aide exited with 3; another one starts now" in program.lines
+    assert [line for line in program.lines if line.startswith("life 1")] == ["life 1"]
+    program = start("aide:fails", "serves")
+    assert program.rest() == 78
+    assert not [line for line in program.lines if line.startswith("life 1")]
+
+
 def test_a_worker_that_does_not_end_is_killed(start: type[Program]) -> None:
     """The parent waits for a while, then ends it and says so."""
     program = start("sticks")

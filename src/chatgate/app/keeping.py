@@ -146,6 +146,8 @@ class Keeping:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._link is not None:
+            self._link.decline()
         await self.book.close()
         if self._link is not None:
             self._link.close()

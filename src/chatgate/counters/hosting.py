@@ -54,7 +54,7 @@ class Host:
         """Serve until `stopped` is set and no worker is left; `open` comes before."""
         try:
             while not stopped.is_set():
-                self._tick()
+                self.tick()
                 try:
                     async with asyncio.timeout(TICK_SECONDS):
                         await stopped.wait()
@@ -102,7 +102,10 @@ class Host:
         self.owner.leave(member)
         self._schedule()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Do what is due by the clock."""
+        # Whoever has waited for this process to go on was not silent.
+        self._listen()
         for member in self.owner.tick():
             self._end(member)
         self._schedule()
@@ -114,10 +117,13 @@ class Host:
 
     def _proceed(self) -> None:
         """Let a reading go on, once all has been heard that was said by now: who came, who ended, what was spent."""
+        self._listen()
+        self._is_scheduled = False
+        self.owner.readings.proceed()
+
+    def _listen(self) -> None:
         for connected in self._doorway.accept():
             self._take_in(connected)
         for channel in list(self._channels.values()):
             while channel.read():
                 pass
-        self._is_scheduled = False
-        self.owner.readings.proceed()

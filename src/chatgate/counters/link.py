@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from chatgate.admission.rules import Rule
 
 SWEEP_SECONDS: Final = 0.1
-PATIENCE_SWEEPS: Final = 3
-"""An answer that has not come at the third sweep after its question does not come: in 0.2 to 0.3 s. Sweeps are counted
+PATIENCE_SWEEPS: Final = 5
+"""An answer that has not come at the fifth sweep after its question does not come: in 0.4 to 0.5 s. Sweeps are counted
 and not seconds, so that it is the owner who is slow and not the loop that could not listen."""
 
 RECONNECT_SECONDS: Final = 0.02
@@ -106,6 +106,7 @@ class Link:
         self._sweeper: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._serial = 0
         self._reported = asyncio.Event()
         self._is_closed = False
         self.holds: dict[str, Hold] = {}
@@ -117,8 +118,15 @@ class Link:
         self._ledger = ledger
         self._open()
 
+    def decline(self) -> None:
+        """Take no part in readings any more: the journal is about to be closed."""
+        self._ledger = None
+        if self._reading is not None:
+            self._end_reading()
+            self.say(Level(self._serial, is_possible=False))
+
     def close(self) -> None:
-        """End the connection."""
+        """End the connection, once nothing is left in the journal that another worker cannot read."""
         self._is_closed = True
         for timer in (self._sweeper, self._timer):
             if timer is not None:
@@ -192,7 +200,7 @@ class Link:
                 self._timer = asyncio.get_running_loop().call_later(RECONNECT_SECONDS, self._open)
                 return
         channel: Channel[Request, Order] = Channel(connected, orders_of, self._hear, self._lose)
-        self._channel, self._is_away = channel, False
+        self._channel = channel
         channel.send(Hello(tuple(self.holds.values())))
         for generation, rules in self._generations.items():
             channel.send(Configure(generation, rules))
@@ -214,13 +222,16 @@ class Link:
         self._timer = asyncio.get_running_loop().call_later(ALIVE_SECONDS, self._say_alive)
 
     def _hear(self, orders: list[Order]) -> None:
-        self._is_away = False
+        if self._is_away:
+            self._is_away = False
+            _LOG.warning("The process that counts limits answers again")
         for order in orders:
             match order:
                 case Answer():
                     self._take_answer(order)
                 case Read():
                     self._end_reading()
+                    self._serial = order.serial
                     self._reading = asyncio.get_running_loop().create_task(self._read(order.serial))
                 case Report():
                     self._reported.set()
@@ -254,6 +265,7 @@ class Link:
         _, asked_at = next(iter(self._waiting.values()))
         if self._sweeps - asked_at >= PATIENCE_SWEEPS:
             self._is_away = True
+            _LOG.warning("The process that counts limits does not answer; calls that it counts are refused")
             self._give_up_all()
         else:
             self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
@@ -267,7 +279,9 @@ class Link:
     async def _read(self, serial: int) -> None:
         """Do this worker's part of a reading, until told that it is over."""
         ledger = self._ledger
-        assert ledger is not None  # noqa: S101 - narrows for the type checker; there is one once there is a connection
+        if ledger is None:
+            self.say(Level(serial, is_possible=False))
+            return
         try:
             async with asyncio.timeout(READING_SECONDS), ledger.at_rest(lambda: self.say(Marked(serial))):
                 self.say(Level(serial, is_possible=True))

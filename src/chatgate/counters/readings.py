@@ -26,7 +26,8 @@ READING_SECONDS: Final = 10.0
 """A reading that takes longer is begun anew."""
 
 REST_SECONDS: Final = 1.0
-"""How long a reading that was not possible is not tried again."""
+"""How long a reading that was not possible is not tried again, and none is begun when a worker has just ended: its
+journal may not be free to be read yet, and its successor will come."""
 
 
 class Readings:
@@ -67,13 +68,13 @@ class Readings:
     def note_joined(self, member: Member) -> None:
         """Have a worker in all readings from now on."""
         member.say(Resume(self.is_loaded))
-        self._abandon(0.0)
+        self._abandon(self._not_before)
 
     def note_left(self, *, has_spent: bool) -> None:
         """Go on without a worker; `has_spent` says that money was spent for it that it may not have used."""
         if has_spent:
             self._is_wanted = True
-        self._abandon(0.0)
+        self._abandon(self._clock() + REST_SECONDS)
 
     def note_spent(self, member: Member, accounts: Iterable[str], cost_nano_usd: int) -> None:
         """Take note of what was settled; the reading will not have it when that was after the worker's mark."""
