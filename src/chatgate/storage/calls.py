@@ -89,8 +89,10 @@ Call: TypeAlias = dict[int, Attempt]
 """The rows of one call, by the attempt's number."""
 
 _encode_names = msgspec.json.Encoder().encode
-_decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
-_NO_ACCOUNTS = "[]"
+names_in = msgspec.json.Decoder(tuple[str, ...]).decode
+"""Return the accounts that `names` made a text of."""
+
+NO_ACCOUNTS = "[]"
 
 
 class Money(NamedTuple):
@@ -101,7 +103,7 @@ class Money(NamedTuple):
     reserved: int
 
 
-_NOTHING = Money((), 0, 0)
+NOTHING = Money((), 0, 0)
 
 
 def money(call: Iterable[Attempt]) -> Money:
@@ -113,9 +115,9 @@ def money(call: Iterable[Attempt]) -> Money:
             first = row
         if row.ends_call:
             ending = row
-    if first is None or first.accounts is None or first.accounts == _NO_ACCOUNTS:
-        return _NOTHING
-    names = _decode_names(first.accounts)
+    if first is None or first.accounts is None or first.accounts == NO_ACCOUNTS:
+        return NOTHING
+    names = names_in(first.accounts)
     if ending is None:
         return Money(names, 0, first.reserved_nano_usd)
     return Money(names, ending.charged_nano_usd, 0)

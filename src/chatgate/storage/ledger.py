@@ -38,7 +38,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import exc as sql_errors
 
-from chatgate.storage import calls, finished, schema
+from chatgate.storage import calls, plain, schema
 from chatgate.storage.calls import Attempt, Call, Unfit
 from chatgate.storage.columns import microseconds
 from chatgate.storage.database import first_line, reason_of
@@ -103,7 +103,7 @@ def fold(connection: Connection, worker: str, entries: Sequence[Entry], position
     counts once by its ids, wherever it lies: the place only says where reading goes on.
     """
     take_turn(connection)
-    left = _fold_finished(connection, worker, entries)
+    left = _fold_plain(connection, worker, entries)
     quarantined = sum(_fold_some(connection, worker, some) for some in _parts(left))
     place = {"segment": position_after.segment, "offset_bytes": position_after.offset}
     moved = connection.execute(update(_POSITIONS).where(_POSITIONS.c.worker == worker).values(place))
@@ -211,14 +211,14 @@ _FORGET = (
 )
 
 
-def _fold_finished(connection: Connection, worker: str, entries: Sequence[Entry]) -> Sequence[Entry]:
-    """Make rows of finished calls that have none yet; return what is left: all, when the database refuses any."""
-    found = finished.finished(record for _, record in entries)
+def _fold_plain(connection: Connection, worker: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Fold what is told of plain calls; return what is left: all, when the database refuses any of it."""
+    found = plain.plain(record for _, record in entries)
     if not found:
         return entries
     savepoint = connection.begin_nested()
     try:
-        done = _insert_finished(connection, worker, found)
+        done = _write_plain(connection, worker, found)
     except _REFUSALS as error:
         if _is_unavailable(error):
             raise
@@ -228,24 +228,27 @@ def _fold_finished(connection: Connection, worker: str, entries: Sequence[Entry]
     return [entry for entry in entries if isinstance(entry[1], bytes) or entry[1].call_id not in done]
 
 
-def _insert_finished(connection: Connection, worker: str, found: dict[str, finished.Finished]) -> Collection[str]:
-    """Write the rows of finished calls that have none and fit, and move the sums; return the calls' ids."""
-    known = finished.present(connection, found)
-    done = {call_id: None for call_id in found if call_id not in known}
+def _write_plain(connection: Connection, worker: str, found: dict[str, plain.Plain]) -> Collection[str]:
+    """Write the rows of plain calls that fit, and move the sums; return the calls' ids."""
+    there = plain.rows_there(connection, found)
+    writing = plain.Writing(connection, worker)
     changes: dict[str, list[int]] = {}
-
-    def rows() -> Iterator[finished.Row]:
-        for call_id in list(done):
-            call = first, last = found[call_id]
-            try:
-                yield finished.row_of(call, worker)
-            except Unfit:
-                del done[call_id]
-            else:
-                if first.accounts:
-                    _add(changes, calls.Money(tuple(dict.fromkeys(first.accounts)), last.charged_nano_usd, 0), 1)
-
-    finished.insert(connection, rows())
+    done: set[str] = set()
+    for call_id, call in found.items():
+        begun = there.get(call_id)
+        # A beginning is for calls that have no row, an end alone for those that have the one of their beginning.
+        if (call_id in there) if call.first else begun is None:
+            continue
+        try:
+            writing.add(call_id, call)
+        except Unfit:
+            continue
+        done.add(call_id)
+        if begun or (call.first and call.first.accounts):
+            before, after = plain.money(call, begun)
+            _add(changes, before, -1)
+            _add(changes, after, 1)
+    writing.finish()
     _move(connection, changes)
     return done
 
