@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from chatgate.listing import Listing
     from chatgate.pipeline import Observer, Pipeline
     from chatgate.refusals import Refusals
+    from chatgate.remembering import Remembering
     from chatgate.vocabulary.exchange import CallerPort
     from chatgate.vocabulary.identity import Caller
 
@@ -51,8 +52,12 @@ ANTHROPIC_VERSION = b"anthropic-version"
 
 _LOG = logging.getLogger(__name__)
 _UNLOGGED = (Operation.HEALTH, Operation.READY, Operation.METRICS, Operation.PROBE)
+_MODEL_CALLS = (Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING, Operation.MODERATION)
 _SERVED = (
-    Operation.CHAT,
+    *_MODEL_CALLS,
+    Operation.RESPONSE,
+    Operation.RESPONSE_DELETION,
+    Operation.RESPONSE_CANCELLATION,
     Operation.COUNT_TOKENS,
     Operation.MODELS,
     Operation.MODEL,
@@ -63,7 +68,7 @@ _SERVED = (
 _SHARED = (Operation.MODELS, Operation.MODEL)
 _ANTHROPIC_PATHS = ("/v1/messages", "/messages", "/v1/v1/messages")
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
-_OK, _UNAVAILABLE = 200, 503
+_OK, _UPGRADE_REQUIRED, _UNAVAILABLE = 200, 426, 503
 _MAX_HEADS = 4096
 _BROWSER = b"text/html"
 _ADMIN = Endpoint(Operation.ADMIN, Surface.ADMIN)
@@ -93,6 +98,10 @@ class Table:
             add(path, Operation.PROBE if path == "/" else Operation.PAGE, Surface.PLAIN, "HEAD")
         for prefix in OPENAI_PREFIXES:
             add(f"{prefix}/chat/completions", Operation.CHAT, Surface.OPENAI, "POST")
+            add(f"{prefix}/responses", Operation.CHAT, Surface.RESPONSES, "POST")
+            add(f"{prefix}/completions", Operation.COMPLETION, Surface.COMPLETIONS, "POST")
+            add(f"{prefix}/embeddings", Operation.EMBEDDING, Surface.EMBEDDINGS, "POST")
+            add(f"{prefix}/moderations", Operation.MODERATION, Surface.MODERATIONS, "POST")
             add(f"{prefix}/messages", Operation.CHAT, Surface.ANTHROPIC, "POST")
             add(f"{prefix}/messages/count_tokens", Operation.COUNT_TOKENS, Surface.ANTHROPIC, "POST")
             add(f"{prefix}/models", Operation.MODELS, Surface.OPENAI, "GET", "HEAD")
@@ -104,30 +113,33 @@ class Table:
         add("/openapi.json", Operation.OPENAPI, Surface.PLAIN, "GET", "HEAD")
         self._paths = paths
         self._models = tuple(f"{prefix}/models/" for prefix in OPENAI_PREFIXES)
+        self._responses = tuple(f"{prefix}/responses/" for prefix in OPENAI_PREFIXES)
 
-    def find(self, method: str, path: str) -> Endpoint:
+    def find(self, method: str, path: str, *, upgrades: bool = False) -> Endpoint:
         """Return what a URL is. Raises `CallerError` when it is nothing, or takes other methods.
 
+        `upgrades` says that the caller wants to go on in another protocol than HTTP.
         Where two protocols share a path it is OpenAI's; see `in_anthropic`.
         """
         methods = self._paths.get(path)
         if methods is None:
             if path.startswith(ADMIN_PREFIX):
                 return _ADMIN  # The rest of the way is in a table of its own.
-            methods = self._model_at(path)
+            methods = self._model_at(path) or self._response_at(path)
         if methods is None:
             raise CallerError(Kind.NOT_FOUND, "unknown_path")
         endpoint = methods.get(method)
         if endpoint is None:
             parameters = {"method": method, "allowed": ", ".join(methods)}
-            raise CallerError(Kind.METHOD_NOT_ALLOWED, "method_not_allowed", parameters=parameters)
+            reason = "no_websocket" if upgrades else "method_not_allowed"
+            raise CallerError(Kind.METHOD_NOT_ALLOWED, reason, parameters=parameters)
         return endpoint
 
     def surface_of(self, path: str, headers: Mapping[bytes, bytes]) -> Surface:
         """Return whose errors a path gets, whether it exists or not."""
         if ANTHROPIC_VERSION in headers or path.startswith(_ANTHROPIC_PATHS):
             return Surface.ANTHROPIC
-        if path == "/v1" or path.startswith(("/v1/", "/chat/", "/models/", "/dashboard/")):
+        if path == "/v1" or path.startswith(("/v1/", "/chat/", "/models/", "/responses/", "/dashboard/")):
             return Surface.OPENAI
         if path.startswith(ADMIN_PREFIX):
             return Surface.ADMIN
@@ -141,6 +153,22 @@ class Table:
                 endpoint = Endpoint(Operation.MODEL, Surface.OPENAI, model)
                 return {"GET": endpoint, "HEAD": endpoint}
         return None
+
+    def _response_at(self, path: str) -> Methods | None:
+        for prefix in self._responses:
+            if path.startswith(prefix) and len(path) > len(prefix):
+                response_id, slash, rest = unquote(path[len(prefix) :], errors="replace").partition("/")
+                if not slash:
+                    shown = Endpoint(Operation.RESPONSE, Surface.RESPONSES, response_id)
+                    return {"GET": shown, "DELETE": structs.replace(shown, operation=Operation.RESPONSE_DELETION)}
+                if rest == "cancel":
+                    return {"POST": Endpoint(Operation.RESPONSE_CANCELLATION, Surface.RESPONSES, response_id)}
+        return None
+
+
+def _in_http(reply: Reply) -> Reply:
+    """Return the refusal of a caller who wants to leave HTTP, so that they stay."""
+    return Reply(_UPGRADE_REQUIRED, reply.headers + b"upgrade: HTTP/1.1\r\n", reply.body)
 
 
 def in_anthropic(endpoint: Endpoint) -> Endpoint:
@@ -231,6 +259,7 @@ class Gateway:
         counting: Counting,
         balances: Balances,
         administration: Administration | None,
+        remembering: Remembering,
         site: Site,
         observers: Sequence[Observer],
         clock: Callable[[], float],
@@ -244,6 +273,7 @@ class Gateway:
         self._counting = counting
         self._balances = balances
         self._administration = administration
+        self._remembering = remembering
         self._site = site
         self._observers = observers
         self._clock = clock
@@ -259,7 +289,7 @@ class Gateway:
         endpoint: Endpoint | None = None
         error = None
         try:
-            endpoint = self._table.find(envelope.method, envelope.path)
+            endpoint = self._table.find(envelope.method, envelope.path, upgrades=b"upgrade" in envelope.headers)
             if ANTHROPIC_VERSION in envelope.headers:
                 endpoint = in_anthropic(endpoint)
             if endpoint.operation in _OPEN_TO_ALL:
@@ -291,7 +321,7 @@ class Gateway:
 
     def serve(self, identified: Identified, body: bytes, port: CallerPort) -> Coroutine[None, None, None]:
         """Answer a call whose body is read."""
-        if identified.endpoint.operation is Operation.CHAT:
+        if identified.endpoint.operation in _MODEL_CALLS:
             return self._pipeline.answer(identified, body, port)
         return self._tell(identified, body, port)
 
@@ -350,6 +380,8 @@ class Gateway:
     async def _told(self, identified: Identified, body: bytes) -> Reply:
         record = identified.caller.record
         match identified.endpoint.operation:
+            case Operation.RESPONSE | Operation.RESPONSE_DELETION | Operation.RESPONSE_CANCELLATION:
+                return Reply(_OK, JSON_TYPE, await self._of_response(identified))
             case Operation.COUNT_TOKENS:
                 return await self._counting.count(identified, body)
             case Operation.SUBSCRIPTION:
@@ -360,6 +392,16 @@ class Gateway:
                 return await self._list_models(identified)
             case _:
                 return self._answer_at_once(identified)
+
+    async def _of_response(self, identified: Identified) -> bytes:
+        caller, response_id = identified.caller, identified.endpoint.parameter
+        match identified.endpoint.operation:
+            case Operation.RESPONSE_DELETION:
+                return await self._remembering.delete(caller, response_id)
+            case Operation.RESPONSE_CANCELLATION:
+                return await self._remembering.cancel(caller, response_id)
+            case _:
+                return await self._remembering.show(caller, response_id)
 
     async def _list_models(self, identified: Identified) -> Reply:
         caller, wanted = identified.caller, identified.endpoint.parameter
@@ -394,7 +436,9 @@ class Gateway:
         if error.kind is Kind.METHOD_NOT_ALLOWED:
             more += b"allow: %b\r\n" % str(error.parameters["allowed"]).encode()
         language = language or self._refusals.language_of(envelope.headers)
-        return self._refusals.reply(surface, error, language, envelope, more)
+        reply = self._refusals.reply(surface, error, language, envelope, more)
+        # RFC 9110 section 15.5.22 (read 2026-11-23). Codex, for one, goes on over HTTP then, and after 405 does not.
+        return _in_http(reply) if error.reason == "no_websocket" else reply
 
     def _remember(self, identified: Identified) -> None:
         """Keep what a head has said: the next one of its connection is mostly the same, headers and all."""

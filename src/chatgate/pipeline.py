@@ -85,8 +85,18 @@ class Dialect(Protocol):
     def encode_error(self, error: GateError, message: str, request_id: str) -> bytes:
         """Write an error's body."""
 
-    def encode_error_event(self, error: GateError, message: str, request_id: str) -> bytes:
-        """Write the event that ends a stream which broke."""
+    def encode_error_event(self, error: GateError, message: str, request_id: str, relay: Relay | None) -> bytes:
+        """Write the event that ends a stream which broke; `relay` wrote what was sent of it, None when nothing was."""
+
+
+class Memory(Protocol):
+    """Who keeps what callers go on from, for the protocols in which they may."""
+
+    async def recall(self, decoded: Decoded) -> int:
+        """Put what a call goes on from into it; return how many bytes that is. Raises `GateError`."""
+
+    async def keep(self, decoded: Decoded, answer: bytes | Relay) -> None:
+        """Keep an answer, whole or as its stream has ended."""
 
 
 class Observer(Protocol):
@@ -125,6 +135,7 @@ class Pipeline:
         leaving: Leaving,
         running: Running,
         streams: set[Stream],
+        memory: Memory,
         observers: tuple[Observer, ...],
         clock: Callable[[], float],
         is_durable: bool,
@@ -136,6 +147,7 @@ class Pipeline:
         self._calling = calling
         self._leaving = leaving
         self._running = running
+        self._memory = memory
         self._observers = observers
         self._clock = clock
         self._streams = streams
@@ -160,8 +172,8 @@ class Pipeline:
         call = _Call(identified, port, settled, len(body))
         try:
             decoded = self._decode(identified, body)
-            if self._admitting.must_ask(decoded):
-                decoded = await self._admitting.know_decoded(decoded)
+            if self._admitting.must_ask(decoded) or decoded.asked.foreign is not None:
+                decoded = await self._complete(call, decoded)
             call.identified = decoded.identified
             chat = decoded.asked.chat
             settled.model = chat.asked_model
@@ -169,7 +181,7 @@ class Pipeline:
             if decoded.caller.record is not None:
                 settled.key = decoded.caller.record.id
                 self._running.begin(envelope.request_id, decoded.caller.record, port.cancel)
-            asked = self._admitting.admit(decoded, len(body))
+            asked = self._admitting.admit(decoded, call.body_bytes)
             admitted = call.admitted = asked if isinstance(asked, Admitted) else await asked
             plan = call.plan = self._plan(admitted)
             settled.outcome = _UPSTREAM_FAILED
@@ -212,6 +224,14 @@ class Pipeline:
             identified = self._admitting.with_key_of_body(identified, asked.api_key)
         return Decoded(identified, identified.caller, asked)
 
+    async def _complete(self, call: _Call, decoded: Decoded) -> Decoded:
+        """Look up what is not known yet: the caller's key, and what the call goes on from. Raises `GateError`."""
+        if self._admitting.must_ask(decoded):
+            decoded = await self._admitting.know_decoded(decoded)
+        if decoded.asked.foreign is not None:
+            call.body_bytes += await self._memory.recall(decoded)
+        return decoded
+
     def _plan(self, admitted: Admitted) -> Plan:
         """Choose the first target. Raises `Overloaded` when there is none; then the call has taken nothing."""
         try:
@@ -232,6 +252,8 @@ class Pipeline:
         waiting = self._write_down(call)
         if waiting is not None:
             await waiting
+        if admitted.decoded.asked.foreign is not None:
+            await self._memory.keep(admitted.decoded, attempt.body)
         call.port.reply(Reply(_OK, self._headers_of(admitted, plan, attempt) + JSON_TYPE, attempt.body))
 
     async def _shielded(self, call: _Call, admitted: Admitted, dialect: Dialect, plan: Plan) -> Attempt:
@@ -264,7 +286,10 @@ class Pipeline:
 
         def settle() -> Awaitable[None] | None:
             call.settled.outcome, call.settled.status = _COMPLETED, _OK
-            return self._write_down(call)
+            waiting = self._write_down(call)
+            if admitted.decoded.asked.foreign is None or stream.relay is None:
+                return waiting
+            return self._keep(admitted.decoded, stream.relay, waiting)
 
         stream = call.stream = Stream(
             self._calling,
@@ -284,6 +309,12 @@ class Pipeline:
             self._streams.discard(stream)
             if stream.is_started:
                 call.settled.status = _OK
+
+    async def _keep(self, decoded: Decoded, relay: Relay, waiting: Awaitable[None] | None) -> None:
+        """Wait for the record of a call, and have its answer kept before its caller sees the end of it."""
+        if waiting is not None:
+            await waiting
+        await self._memory.keep(decoded, relay)
 
     def _read_on(self, call: _Call) -> bool:
         """Read a stream to its end whose caller has left, if that is wanted; False when it ends here and now."""
@@ -317,7 +348,7 @@ class Pipeline:
         call.settled.code = error.kind
         self._write_down(call)
         if stream is not None and stream.is_started:
-            port.send(self._refusals.event(surface, error, identified.language, envelope.request_id))
+            port.send(self._refusals.event(surface, error, identified.language, envelope.request_id, stream.relay))
             port.finish()
             return
         more = error.standing

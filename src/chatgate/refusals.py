@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from chatgate.admission.limits import Standing
     from chatgate.i18n import Catalogues
+    from chatgate.protocols.openai_stream import Relay
 
     class Dialect(Protocol):
         """The part of a dialect that speaks of errors."""
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
         def encode_error(self, error: GateError, message: str, request_id: str) -> bytes:
             """Write an error's body."""
 
-        def encode_error_event(self, error: GateError, message: str, request_id: str) -> bytes:
-            """Write the event that ends a stream which broke."""
+        def encode_error_event(self, error: GateError, message: str, request_id: str, relay: Relay | None) -> bytes:
+            """Write the event that ends a stream which broke; `relay` wrote what was sent of it."""
 
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -74,10 +75,15 @@ class Refusals:
         """Return an error's body in the shape of a surface."""
         return self._dialects[surface].encode_error(error, self._text(surface, error, language, request_id), request_id)
 
-    def event(self, surface: Surface, error: GateError, language: str, request_id: str) -> bytes:
-        """Return the event that ends a stream which broke, in the shape of a surface."""
+    def event(
+        self, surface: Surface, error: GateError, language: str, request_id: str, relay: Relay | None = None
+    ) -> bytes:
+        """Return the event that ends a stream which broke, in the shape of a surface.
+
+        `relay` wrote what was sent of the stream, None when nothing was.
+        """
         text = self._text(surface, error, language, request_id)
-        return self._dialects[surface].encode_error_event(error, text, request_id)
+        return self._dialects[surface].encode_error_event(error, text, request_id, relay)
 
     def reply(
         self, surface: Surface, error: GateError, language: str, envelope: Envelope, more_headers: bytes = b""

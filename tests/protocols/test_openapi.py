@@ -19,7 +19,7 @@ from chatgate.vocabulary.errors import Kind
 ROUTES = ("api", "", "v2/ask")
 ADMIN_ROUTE = "api"
 """Of the gateway that has an admin API."""
-METHODS = {"get", "head", "post", "patch"}
+METHODS = {"delete", "get", "head", "post", "patch"}
 TYPES = {"string", "integer", "number", "boolean", "array", "object", "null"}
 
 
@@ -133,7 +133,7 @@ def test_every_path_exists_in_the_table(document: dict[str, Any], route: str) ->
     """What the document describes is what the gateway serves: same paths, same methods."""
     table = Table(route)
     for path, method, _ in operations(document):
-        table.find(method.upper(), path.replace("{model}", "demo/echo"))
+        table.find(method.upper(), path.format(model="demo/echo", response="resp_1"))
 
 
 def test_every_served_path_is_described(document: dict[str, Any], route: str) -> None:
@@ -147,6 +147,13 @@ def test_every_served_path_is_described(document: dict[str, Any], route: str) ->
         (f"/{route}", "get"),
         (f"/{route}", "post"),
         ("/v1/chat/completions", "post"),
+        ("/v1/responses", "post"),
+        ("/v1/responses/{response}", "get"),
+        ("/v1/responses/{response}", "delete"),
+        ("/v1/responses/{response}/cancel", "post"),
+        ("/v1/embeddings", "post"),
+        ("/v1/completions", "post"),
+        ("/v1/moderations", "post"),
         ("/v1/messages", "post"),
         ("/v1/messages/count_tokens", "post"),
         ("/v1/models", "get"),
@@ -163,8 +170,9 @@ def test_every_served_path_is_described(document: dict[str, Any], route: str) ->
 def test_model_calls_describe_every_status_they_can_end_in(document: dict[str, Any], route: str) -> None:
     """Every situation's status is described where a call can get into it."""
     not_here = {Kind.NOT_FOUND}
-    chat = set(document["paths"]["/v1/chat/completions"]["post"]["responses"])
-    assert chat == {"200", *(str(openai_errors.status_of(kind)) for kind in Kind)}
+    for name in ("chat/completions", "responses", "embeddings", "completions", "moderations"):
+        described = set(document["paths"][f"/v1/{name}"]["post"]["responses"])
+        assert described == {"200", *(str(openai_errors.status_of(kind)) for kind in Kind)}
     message = set(document["paths"]["/v1/messages"]["post"]["responses"])
     assert message == {"200", *(str(anthropic_errors.status_of(kind)) for kind in Kind)}
     ask = set(document["paths"][f"/{route}"]["post"]["responses"])

@@ -84,6 +84,9 @@ BAD_FILES: list[tuple[str, str, int | None, str]] = [
     ("[hedging]\nshare_percent = -1", "hedging.share_percent", 2, "not -1"),
     ("[hedging]\nshare_percent = nan", "hedging.share_percent", 2, "not nan"),
     ("[hedging]\nshare = 5", "hedging.share", 2, "not a known key"),
+    ("[responses]\nstore_seconds = 2592001", "responses.store_seconds", 2, "to 2592000"),
+    ("[responses]\nstore_seconds = -1", "responses.store_seconds", 2, "from 0"),
+    ("[responses]\nstore = 5", "responses.store", 2, "not a known key"),
     ("[translation]\ndrop_unsupported = 1", "translation.drop_unsupported", 2, "not 1"),
     ("share_percent = 5", "share_percent", 1, "below [hedging]"),
     ("[limits]\namount = 1", "limits", 1, "[[limits]]"),
@@ -437,6 +440,8 @@ name = "root"
 key = "test-admin-0123456789-0123456789-01"
 owner = "alice"
 may = "read"
+[responses]
+store_seconds = 3600
 [[prices]]
 model = "gpt-5-mini"
 input_usd_per_million = "0.25"

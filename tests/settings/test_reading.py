@@ -40,6 +40,7 @@ def test_nothing_configured_is_a_local_gateway_with_the_contracts_defaults(load_
     assert settings.retry == RetrySettings(2, "resume")
     assert settings.streams == StreamSettings("cancel", 15.0, 50)
     assert settings.hedging_share == 0.0
+    assert settings.response_seconds == 0
     assert settings.drops_unsupported is False
     assert settings.continuations == {}
     assert settings.default_model is None
@@ -109,6 +110,7 @@ def test_every_key_of_every_section_can_be_set_by_a_variable(load_text: Load) ->
         "CHATGATE_LEDGER__DURABILITY": "power",
         "CHATGATE_LEDGER__RETENTION_DAYS": "90",
         "CHATGATE_HEDGING__SHARE_PERCENT": "12.5",
+        "CHATGATE_RESPONSES__STORE_SECONDS": "3600",
         "CHATGATE_TRANSLATION__DROP_UNSUPPORTED": "true",
     }
     known = {f"CHATGATE_{s.upper()}__{key.upper()}" for s, table in SECTIONS.items() for key in table.__struct_fields__}
@@ -126,6 +128,7 @@ def test_every_key_of_every_section_can_be_set_by_a_variable(load_text: Load) ->
     assert settings.streams == StreamSettings("drain", 2.5, 7)
     assert settings.ledger == LedgerSettings("power", 90)
     assert settings.hedging_share == 0.125
+    assert settings.response_seconds == 3600
     assert settings.drops_unsupported
 
 

@@ -61,7 +61,7 @@ def migrated_name(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFac
 def emptied_name(postgres: PostgresServer, migrated_name: str) -> str:
     """Return the name of a database on the server with empty tables."""
     with postgres.connect(migrated_name) as connection:
-        connection.execute("TRUNCATE keys, attempts, budgets, journal_positions, quarantine")
+        connection.execute("TRUNCATE keys, attempts, budgets, journal_positions, quarantine, responses")
         connection.execute("DELETE FROM facts WHERE name <> 'oldest_revision'")
     return migrated_name
 

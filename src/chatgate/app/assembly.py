@@ -26,6 +26,7 @@ from chatgate.admission.keys import Door
 from chatgate.admission.rules import rule_of
 from chatgate.admitting import Admitting
 from chatgate.app.keeping import Keeping
+from chatgate.app.shelf import Shelf
 from chatgate.app.spending import Spending
 from chatgate.attempts.attempt import Trying
 from chatgate.attempts.calling import Calling
@@ -41,13 +42,16 @@ from chatgate.protocols import openai_models, openapi
 from chatgate.protocols.anthropic.dialect import AnthropicDialect
 from chatgate.protocols.anthropic.upstream import Messages
 from chatgate.protocols.openai_dialect import OpenAIDialect
+from chatgate.protocols.openai_operations import OPERATIONS, OperationDialect
 from chatgate.protocols.plain import PlainDialect
-from chatgate.protocols.translation import ChatWriting, Translation, Writing
+from chatgate.protocols.responses.dialect import ResponsesDialect
+from chatgate.protocols.translation import ChatWriting, PassingWriting, Translation, Writing
 from chatgate.providers import demo, spec
 from chatgate.providers.demo import Demo
 from chatgate.providers.requests import Requests
 from chatgate.providers.translating import TranslatingSender
 from chatgate.refusals import Refusals
+from chatgate.remembering import Remembering
 from chatgate.routing.affinity import Conversations
 from chatgate.routing.budget import RetryBudget
 from chatgate.routing.candidates import CredentialState
@@ -60,6 +64,14 @@ from chatgate.transport import Transport
 from chatgate.vocabulary.exchange import Surface
 from chatgate.vocabulary.money import format_usd
 from chatgate.vocabulary.upstreams import Protocol, Target, Upstream
+
+_IDENTITY_BYTES = 24
+"""So long is the random part of a response's id: to know it is all that callers without a key have to show."""
+
+_SPOKEN_BESIDES: dict[Protocol, frozenset[Protocol]] = {
+    "openai_chat": frozenset(operation.protocol for operation in OPERATIONS),
+    "anthropic": frozenset(),
+}
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,11 +138,24 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         Surface.OPENAI: OpenAIDialect(),
         Surface.ADMIN: OpenAIDialect(),
         Surface.ANTHROPIC: AnthropicDialect(drops_parts=settings.drops_unsupported),
+        Surface.RESPONSES: ResponsesDialect(
+            lambda: secrets.token_hex(_IDENTITY_BYTES),
+            time.time,
+            keeps=settings.response_seconds > 0,
+            drops_parts=settings.drops_unsupported,
+        ),
+        **{operation.surface: OperationDialect(operation) for operation in OPERATIONS},
     }
     translations: dict[Protocol, Translation] = {
         "anthropic": Messages(time.time, drops_parts=settings.drops_unsupported),
     }
-    writings: dict[Protocol, Writing] = {"openai_chat": ChatWriting(), **translations}
+    writings: dict[Protocol, Writing] = {
+        "openai_chat": ChatWriting(),
+        "openai_responses": PassingWriting("/responses"),
+        **{operation.protocol: PassingWriting(operation.path) for operation in OPERATIONS},
+        **translations,
+    }
+    remembering = Remembering(Shelf(parts.keeping, settings.response_seconds), keeps=settings.response_seconds > 0)
     keys_url = (catalogue[default.provider].keys_url or catalogue["openai"].keys_url) or ""
     language = language_of_locale(settings.server.language) or LANGUAGES[0]
     refusals = Refusals(parts.catalogues, dialects, language, keys_url)
@@ -187,6 +212,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         leaving=parts.leaving,
         running=parts.keeping.running,
         streams=parts.streams,
+        memory=remembering,
         observers=observers,
         clock=time.monotonic,
         is_durable=book.is_durable,
@@ -206,6 +232,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         counting=Counting(
             routing=routing, admitting=admitting, requests=requests, sender=parts.transport, redaction=redaction
         ),
+        remembering=remembering,
         balances=Balances(Spending(parts.keeping), functools.partial(datetime.now, UTC)),
         administration=_administration(settings, parts),
         site=Site(
@@ -281,7 +308,11 @@ def _states(log: Log, predecessor: Snapshot | None) -> States:
 def _completed(upstream: Upstream, settings: Settings, catalogue: Mapping[str, spec.Provider]) -> Upstream:
     """Return the upstream with what the catalogue and the operator know about its provider."""
     known = catalogue[upstream.provider].applied_to(upstream)  # The settings were read with the catalogue's names.
-    return structs.replace(known, continuation=settings.continuations.get(upstream.name, known.continuation))
+    return structs.replace(
+        known,
+        continuation=settings.continuations.get(upstream.name, known.continuation),
+        also=known.also | _SPOKEN_BESIDES[known.protocol],
+    )
 
 
 def _models(settings: Settings, upstreams: Mapping[str, Upstream]) -> list[ModelSpec]:

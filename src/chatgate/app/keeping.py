@@ -27,7 +27,7 @@ from chatgate.admission.limits import Limits
 from chatgate.admission.running import Running
 from chatgate.counters.local import LocalCounters
 from chatgate.counters.shared import SharedCounters
-from chatgate.storage import keys, ledger, migration, openings, pepper
+from chatgate.storage import keys, ledger, migration, openings, pepper, responses
 from chatgate.storage.database import open_database
 from chatgate.storage.errors import StorageError, StorageUnavailable
 from chatgate.storage.threads import DatabaseThreads
@@ -55,6 +55,9 @@ RETRY_SECONDS = 1.0
 
 FORGET_SECONDS = 600.0
 """How often old calls are looked for."""
+
+FORGET_RESPONSES = 100
+"""So many expired responses are deleted in one transaction."""
 
 FORGET_CALLS, MAX_FORGET_ROUNDS = 500, 500
 """So many of them are deleted in one transaction, and so many transactions are made each time, a second apart."""
@@ -195,9 +198,15 @@ class Keeping:
             await self.running.refresh()
 
     async def _keep_forgetting(self) -> None:
-        """Delete calls that are older than the operator wants to keep, a few at a time."""
+        """Delete calls and responses that are older than the operator wants to keep, a few at a time."""
         while True:
             await asyncio.sleep(FORGET_SECONDS)
+            with contextlib.suppress(StorageError, LookupUnavailable):
+                # Also where none are kept any more: there may be some of earlier.
+                for _ in range(MAX_FORGET_ROUNDS):
+                    if await self.threads.write(responses.forget, _now(), FORGET_RESPONSES) < FORGET_RESPONSES:
+                        break
+                    await asyncio.sleep(1)
             days = self._settings.ledger.retention_days
             if days:
                 with contextlib.suppress(StorageError, LookupUnavailable):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from chatgate.vocabulary.chat import Asked
     from chatgate.vocabulary.exchange import Answer, Decoded, Sender
     from chatgate.vocabulary.upstreams import Protocol as WireProtocol
-    from chatgate.vocabulary.upstreams import Target
+    from chatgate.vocabulary.upstreams import Target, Upstream
 
 MAX_ANSWER_BYTES = 32 << 20
 """The longest whole answer that is taken from an upstream."""
@@ -151,7 +151,7 @@ class Trying:
             if answer.status != _OK or answer.headers.get(b"content-type") not in _JSON_TYPES:
                 await self._judge_head(attempt, decoded)
             body = await answer.read(MAX_ANSWER_BYTES)
-            speaking = dialect.at(candidate.target.upstream.protocol)
+            speaking = dialect.at(_answers_in(candidate.target.upstream, decoded.asked))
             attempt.body, attempt.usage = speaking.encode_whole(decoded.asked, body)
             if attempt.usage is None:
                 attempt.got_bytes = openai_chat.written_bytes(body)
@@ -180,7 +180,8 @@ class Trying:
         """
         receipt = await self._take(admitted, candidate) if self._limits_attempts else None
         attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
-        relay, held = dialect.at(candidate.target.upstream.protocol).relay(decoded.asked), attempt.held
+        speaking = dialect.at(_answers_in(candidate.target.upstream, decoded.asked))
+        relay, held = speaking.relay(decoded.asked), attempt.held
         attempt.relay = relay
         silence = _MORE if can_wait else _NOTHING
 
@@ -319,8 +320,8 @@ class Trying:
 
         `body` is an OpenAI chat's in place of the call's own. Without `passes` the answer has to come as OpenAI's.
         """
-        candidate = attempt.candidate
-        target, asked = candidate.target, decoded.asked
+        candidate, asked = attempt.candidate, decoded.asked
+        target = candidate.target
         name, written = target.upstream.name, None
         if asked.foreign is not None or target.upstream.protocol != _CHAT:
             written = self._written(decoded, target, body, passes=passes)
@@ -330,14 +331,16 @@ class Trying:
         patience_seconds = None
         if candidate.is_silent and candidate.is_last_resort(attempt.number):
             patience_seconds = LAST_RESORT_SECONDS
-        request = self._requests[name].chat(body, attempt.secret, left_seconds, patience_seconds)
+        path = "" if written is None else written.path
+        request = self._requests[name].chat(body, attempt.secret, left_seconds, patience_seconds, path)
         if written is not None:
             request = written.onto(request)
         return self._senders[name].send(request, candidate.upstream.budget.try_take)
 
     def _written(self, decoded: Decoded, target: Target, body: bytes | None, *, passes: bool) -> Written:
         """Put a call to an upstream whose protocol is not the caller's, or not OpenAI's. Raises `CallerError`."""
-        writing = self._writings[target.upstream.protocol]
+        upstream = target.upstream
+        writing = self._writings[_answers_in(upstream, decoded.asked) if passes else upstream.protocol]
         return writing.write(decoded.asked, decoded.identified.envelope.headers, target, body, passes=passes)
 
     async def _judge_head(self, attempt: Attempt, decoded: Decoded) -> None:
@@ -374,6 +377,11 @@ class Trying:
             kind=kind,
             classes=target.upstream.failures,
         )
+
+
+def _answers_in(upstream: Upstream, asked: Asked) -> WireProtocol:
+    """Return the protocol in which an upstream answers a call."""
+    return upstream.protocol if asked.foreign is None else upstream.answers_in(asked.foreign.protocol)
 
 
 def _check_begun(relay: Relay) -> None:

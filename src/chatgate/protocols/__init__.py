@@ -4,6 +4,11 @@ document      a JSON object as it arrived: guarded, and changed by splicing
 sse           server-sent events, cut at any byte
 openai_chat   OpenAI chat completions: requests, answers, streams, errors
 openai_models OpenAI's list of models
+openai_operations embeddings, legacy completions, moderations: bytes pass through
+anthropic     Anthropic's Messages, in terms of a chat, and a chat in terms of them
+responses     OpenAI's Responses, in terms of a chat
+translation   the seam between callers' protocols and upstreams'
+losses        what a translation between two protocols could not carry
 plain         the plain API: one JSON route, three body forms, its answers and its stream
 page          what a browser sees on the plain route
 openapi       the description of the HTTP surface

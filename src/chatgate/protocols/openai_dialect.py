@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chatgate.protocols import openai_chat, openai_errors, sse
-from chatgate.protocols.openai_stream import OpenAIRelay
+from chatgate.protocols.openai_stream import OpenAIRelay, Relay
 from chatgate.vocabulary.chat import Asked, Usage
 from chatgate.vocabulary.errors import CallerError, GateError, Kind
 from chatgate.vocabulary.upstreams import Protocol
@@ -40,6 +40,12 @@ class OpenAIDialect:
         """Write an error's body; `message` is its text in the caller's language."""
         return openai_errors.encode_error(error, message)
 
-    def encode_error_event(self, error: GateError, message: str, request_id: str) -> bytes:
+    def encode_error_event(
+        self,
+        error: GateError,
+        message: str,
+        request_id: str,
+        relay: Relay | None = None,  # noqa: ARG002 - a port's method
+    ) -> bytes:
         """Write the event that ends a stream which broke."""
         return sse.event(self.encode_error(error, message, request_id))

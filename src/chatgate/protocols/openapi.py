@@ -146,7 +146,69 @@ _DAYS = [
     for name, which in (("start_date", "First"), ("end_date", "Last"))
 ]
 
+_MODEL_CALL_REFUSALS = "400 401 403 404 405 408 413 415 429 500 502 503 504"
+
+
+def _model_call(operation_id: str, summary: str, schemas: tuple[str, str], events: str = "") -> Part:
+    """Return a call of a model in OpenAI's protocol; `schemas` are its request's and its answer's."""
+    request, answer = schemas
+    content = json_body(answer) | (_events(events) if events else {})
+    success = {"description": "The answer.", "headers": IDS | STANDING | WHO, "content": content}
+    answers = _answers("OpenAI", _MODEL_CALL_REFUSALS, success)
+    return _operation(
+        "openai", operation_id, summary, answers, requestBody={"required": True, "content": json_body(request)}
+    )
+
+
+def _of_response(operation_id: str, summary: str, statuses: str, success: str) -> Part:
+    """Return what can be done with a response that is kept; the JSON of `success` is its answer."""
+    answers = _answers(
+        "OpenAI", statuses, {"description": "Done.", "headers": IDS | STANDING, "content": json_body(success)}
+    )
+    return _operation("openai", operation_id, summary, answers, parameters=[_RESPONSE_PARAMETER])
+
+
+_RESPONSE_PARAMETER = {
+    "name": "response",
+    "in": "path",
+    "required": True,
+    "description": "The id of a response that was asked for with the same key.",
+    "schema": {"type": "string"},
+}
+_OPERATION = ("OperationRequest", "OperationAnswer")
+
 _PATHS: dict[str, Part] = {
+    "/v1/responses": {
+        "post": _model_call(
+            "createResponse",
+            "Create a response",
+            ("ResponsesRequest", "ResponsesAnswer"),
+            "With `stream`: OpenAI's events, the last of which is `response.completed` or `response.incomplete`. A "
+            "stream that breaks ends with `response.failed`, or with `error` where nothing was said yet.",
+        )
+    },
+    "/v1/responses/{response}": {
+        "get": _of_response("getResponse", "Show a response that is kept", "401 403 404 500 503", "ResponsesAnswer"),
+        "delete": _of_response("deleteResponse", "Delete it", "401 403 404 500 503", "DeletedResponse"),
+    },
+    "/v1/responses/{response}/cancel": {
+        "post": _of_response(
+            "cancelResponse",
+            "Refuse to cancel it: none runs in the background",
+            "400 401 403 404 500 503",
+            "ResponsesAnswer",
+        )
+    },
+    "/v1/embeddings": {"post": _model_call("createEmbedding", "Create embeddings", _OPERATION)},
+    "/v1/completions": {
+        "post": _model_call(
+            "createCompletion",
+            "Create a legacy completion",
+            _OPERATION,
+            "With `stream`: OpenAI's chunks as the provider sent them, then `data: [DONE]`.",
+        )
+    },
+    "/v1/moderations": {"post": _model_call("createModeration", "Classify texts and images", _OPERATION)},
     "/v1/chat/completions": {
         "post": _operation(
             "openai",

@@ -274,6 +274,45 @@ _SCHEMAS: Part = {
         "error",
         description="`param` is the path of the field at fault. `code` is stable, or the provider's own.",
     ),
+    "ResponsesRequest": _object(
+        {
+            "model": schema("ModelName"),
+            "input": {"type": ["string", "array", "null"]},
+            "instructions": _OPTIONAL_TEXT,
+            "stream": {"type": ["boolean", "null"], "default": False},
+            "max_output_tokens": {"type": ["integer", "null"], "minimum": 1},
+            "previous_response_id": _OPTIONAL_TEXT,
+            "store": {"type": ["boolean", "null"], "description": "Nothing is kept unless the server does so at all."},
+        },
+        "model",
+        description=(
+            "OpenAI's request for a response. A provider of Responses gets it unchanged but for the model; for any "
+            "other it is translated, and refused when a part of it cannot be, unless the server leaves such parts out."
+        ),
+        **_FREE,
+    ),
+    "ResponsesAnswer": _object(
+        {
+            "id": _TEXT,
+            "object": {"const": "response"},
+            "status": _TEXT,
+            "output": {"type": "array", "items": {"type": "object"}},
+            "usage": {"type": ["object", "null"]},
+        },
+        "id object output",
+        description="OpenAI's response, byte for byte where a provider of Responses sent it.",
+        **_FREE,
+    ),
+    "DeletedResponse": _object(
+        {"id": _TEXT, "object": {"const": "response"}, "deleted": {"const": True}}, "id object deleted"
+    ),
+    "OperationRequest": _object(
+        {"model": schema("ModelName")},
+        "",
+        description="OpenAI's request; but for the model it goes on unchanged.",
+        **_FREE,
+    ),
+    "OperationAnswer": _object({}, "", description="OpenAI's answer, byte for byte as the provider sent it.", **_FREE),
     "AnthropicRequest": _object(
         {
             "model": schema("ModelName"),

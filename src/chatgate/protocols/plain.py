@@ -301,6 +301,12 @@ class PlainDialect:
             }
         )
 
-    def encode_error_event(self, error: GateError, message: str, request_id: str) -> bytes:
+    def encode_error_event(
+        self,
+        error: GateError,
+        message: str,
+        request_id: str,
+        relay: Relay | None = None,  # noqa: ARG002 - a port's method
+    ) -> bytes:
         """Write the event that ends a stream which broke."""
         return sse.event(self.encode_error(error, message, request_id))

@@ -20,14 +20,16 @@ from chatgate.vocabulary.upstreams import Target
 class Written(Struct, frozen=True):
     """A call as an upstream is asked.
 
-    `lines` are header lines that go with it. `dropped` are the fields that it goes without. `is_native` says that it
-    is in the caller's own protocol, so that the answer is too.
+    `path` is where it goes below the base URL, "" for where chats go. `lines` are header lines that go with it.
+    `dropped` are the fields that it goes without. `is_native` says that it is in the caller's own protocol, so that the
+    answer is too.
     """
 
     body: bytes
     lines: bytes = b""
     dropped: tuple[str, ...] = ()
     is_native: bool = False
+    path: str = ""
 
     def onto(self, request: OutboundRequest) -> OutboundRequest:
         """Return a request that has the body already, with everything else."""
@@ -89,3 +91,24 @@ class ChatWriting:
         assert asked.foreign is not None  # noqa: S101 - narrows for the type checker; the others are written directly
         body, dropped = asked.foreign.encode_chat(target)
         return Written(body, dropped=dropped)
+
+
+class PassingWriting:
+    """Calls of callers that an upstream understands besides OpenAI's chat: they go there as they are."""
+
+    def __init__(self, path: str) -> None:
+        """`path` is where such calls go, below the base URL."""
+        self._path = path
+
+    def write(
+        self,
+        asked: Asked,
+        headers: Mapping[bytes, bytes],  # noqa: ARG002 - a port's method
+        target: Target,
+        chat_body: bytes | None,  # noqa: ARG002 - the same: a stream of these is never gone on with
+        *,
+        passes: bool,  # noqa: ARG002 - the same
+    ) -> Written:
+        """Put a call to a target."""
+        assert asked.foreign is not None  # noqa: S101 - narrows for the type checker; only these come here
+        return Written(asked.foreign.encode_own(target.sent_model), is_native=True, path=self._path)

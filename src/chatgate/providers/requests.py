@@ -23,7 +23,7 @@ _USER_AGENT = f"chatgate/{__version__}"
 class Requests:
     """Writes the requests to one upstream."""
 
-    __slots__ = ("_auth", "_chat", "_count", "_models", "_timeouts", "upstream")
+    __slots__ = ("_auth", "_chat", "_count", "_models", "_others", "_posted", "_root", "_timeouts", "upstream")
 
     def __init__(self, upstream: Upstream, timeouts: Timeouts) -> None:
         """Prepare what every request to this upstream has in common."""
@@ -35,23 +35,32 @@ class Requests:
         root = upstream.base_path
         if manner.is_versioned and not root.endswith("/v1"):
             root += "/v1"  # Its clients' base URLs come without.
-        posted = (
+        self._root = root
+        self._posted = posted = (
             f"HTTP/1.1\r\n{common}Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
         )
         self._chat = f"POST {root}{manner.chat} {posted}".encode()
         self._count = f"POST {root}{manner.chat}/count_tokens {posted}".encode()
         self._models = f"GET {root}{manner.models} HTTP/1.1\r\n{common}Accept: application/json\r\n".encode()
         self._models += manner.models_lines
+        self._others: dict[str, bytes] = {}
 
     def chat(
-        self, body: bytes, secret: str, left_seconds: float | None = None, patience_seconds: float | None = None
+        self,
+        body: bytes,
+        secret: str,
+        left_seconds: float | None = None,
+        patience_seconds: float | None = None,
+        path: str = "",
     ) -> OutboundRequest:
         """Return the request for a chat; `secret` is the key to show, "" for none.
 
         `left_seconds` is what is left of the call's time, None when all of it is; `patience_seconds` how long it may
         take to connect, and again to say the first word, None for as long as is configured.
+        `path` is where it goes below the base URL, "" for where chats go.
         """
-        head = b"%b%bContent-Length: %d\r\n\r\n" % (self._chat, _authorization(self._auth, secret), len(body))
+        line = self._chat if not path else self._other(path)
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (line, _authorization(self._auth, secret), len(body))
         timeouts = self._timeouts
         if left_seconds is not None:
             timeouts = structs.replace(timeouts, total_seconds=left_seconds)
@@ -62,6 +71,13 @@ class Requests:
                 first_token_seconds=min(timeouts.first_token_seconds, patience_seconds),
             )
         return OutboundRequest(self.upstream.origin, head, body, timeouts)
+
+    def _other(self, path: str) -> bytes:
+        """Return the beginning of a request to another path, which is made once."""
+        line = self._others.get(path)
+        if line is None:
+            line = self._others[path] = f"POST {self._root}{path} {self._posted}".encode()
+        return line
 
     def count_tokens(self, body: bytes, lines: bytes, secret: str, timeouts: Timeouts) -> OutboundRequest:
         """Return the request that asks an Anthropic upstream for a count; `lines` go with the body."""

@@ -45,6 +45,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
     None when it cannot be, or when that depends on what runs there. `reasoning_field` is where an answer's thoughts
     stand, None when that is not known. `failures` says what a code, a type or a status of its errors means, where that
     is not usual. `strict` says that it refuses fields which its protocol does not name.
+    `also` is what it speaks besides.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
     key_needed: bool = False
     auth: Auth = BEARER
     strict: bool = False
+    also: frozenset[Protocol] = frozenset()
     small_model: str | None = None
     takes_stream_options: bool = True
     continuation: Continuation | None = None
@@ -77,6 +79,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
             continuation=self.continuation,
             protocol=self.protocol,
             is_strict=self.strict,
+            also=self.also,
         )
 
 

@@ -63,6 +63,9 @@ WarnAt = Annotated[int, Meta(ge=0, le=100, description="a whole number from 0 (n
 May = Annotated[Literal["change", "read"], Meta(description="one of change, read")]
 Durability = Annotated[Literal["process", "power"], Meta(description="one of process, power")]
 Days = Annotated[int, Meta(ge=0, le=36_500, description="a whole number of days from 0 (for ever) to 36500")]
+StoreSeconds = Annotated[
+    int, Meta(ge=0, le=2_592_000, description="a whole number of seconds from 0 (nothing is kept) to 2592000 (30 days)")
+]
 Recovery = Annotated[Literal["resume", "error"], Meta(description="one of resume, error")]
 OnDisconnect = Annotated[Literal["cancel", "drain"], Meta(description="one of cancel, drain")]
 Balance = Annotated[Literal["weighted", "least_loaded"], Meta(description="one of weighted, least_loaded")]
@@ -135,6 +138,12 @@ class LedgerKeys(Struct, frozen=True):
 
     durability: Durability = "process"
     retention_days: Days = 0
+
+
+class ResponsesKeys(Struct, frozen=True):
+    """`[responses]`: how long callers may go on from a response, in seconds; 0 is never."""
+
+    store_seconds: StoreSeconds = 0
 
 
 class LimitKeys(Struct, frozen=True):
@@ -227,6 +236,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "streams": StreamKeys,
     "ledger": LedgerKeys,
     "hedging": HedgingKeys,
+    "responses": ResponsesKeys,
     "translation": TranslationKeys,
 }
 """The tables that the environment can speak about too (`CHATGATE_<SECTION>__<KEY>`)."""

@@ -178,10 +178,11 @@ class Settings(Struct, frozen=True):
     exist yet. `upstreams` is never empty and begins with the default one. `models` is empty when any name goes to the
     default upstream. `drops_unsupported` says that parts of a call which an upstream's protocol cannot carry go
     missing; else it is refused. `hedging_share` is how many second calls there may be for one call, 0 to 0.5.
-    `continuations` says for upstreams by name how they go on with an assistant's message, None for not at all; an
-    upstream that is not in it does what its provider does. `default_model` is None when not set. `database_url` is None
-    for a file in `data`, and `pepper`, one a line with the current one first, None for the one that `data` keeps.
-    `warnings` are sentences that an operator may regret not to have read.
+    `response_seconds` is how long responses are kept for their callers, 0 for not at all. `continuations` says for
+    upstreams by name how they go on with an assistant's message, None for not at all; an upstream that is not in it
+    does what its provider does. `default_model` is None when not set. `database_url` is None for a file in `data`, and
+    `pepper`, one a line with the current one first, None for the one that `data` keeps. `warnings` are sentences that
+    an operator may regret not to have read.
     """
 
     config: Path | None
@@ -197,6 +198,7 @@ class Settings(Struct, frozen=True):
     ledger: LedgerSettings
     drops_unsupported: bool
     hedging_share: float
+    response_seconds: int
     prices: tuple[Price, ...]
     upstreams: tuple[Upstream, ...]
     continuations: Mapping[str, Continuation | None]

@@ -9,6 +9,7 @@ last one.
     budgets             what is spent and held in each account of a budget: sums of attempts, kept with them
     journal_positions   how far each worker's journal is in the ledger; moves in the same transaction as the rows
     quarantine          records of a journal that could not become rows, so that their neighbours could
+    responses           what callers of Responses may go on from, for as long as the operator says
     facts               a few single values about the database itself
 
 Money is integer nano-USD in 64 bits, times are `UtcTime`, every text is bounded: by a rule of the database, except in
@@ -27,7 +28,7 @@ from chatgate.vocabulary import keys as key_record
 if TYPE_CHECKING:
     from datetime import datetime
 
-HEAD = "0003"
+HEAD = "0004"
 """The last revision of the tables that this program knows."""
 
 MAX_LIST_CHARACTERS = 100_000
@@ -39,6 +40,9 @@ MAX_ADDRESS_CHARACTERS = 64
 MAX_ACCOUNT_CHARACTERS = 300
 """A scope, a subject of 200, a period and its first day."""
 MAX_ACCOUNTS_CHARACTERS = 10_000
+MAX_SUBJECT_CHARACTERS = 128
+MAX_RESPONSE_CHARACTERS = 10_000_000
+"""PostgreSQL bounds no text at more than 10 485 760."""
 
 metadata = MetaData(
     naming_convention={
@@ -187,6 +191,18 @@ quarantine = Table(
     Column("offset_bytes", BigInteger, primary_key=True, autoincrement=False),
     text_column("problem", 500),
     text_column("record", 10_000),
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    text_column("id", MAX_ID_CHARACTERS, primary_key=True),
+    # Who may see it: a key of the gateway by its id, or another one by a digest; "" for callers without any.
+    text_column("subject", MAX_SUBJECT_CHARACTERS),
+    _time("expires_at"),
+    # JSON, the text of a dialogue: the only one that is ever written down, and only where the operator wants it.
+    text_column("body", MAX_RESPONSE_CHARACTERS),
+    Index(None, "expires_at"),
 )
 
 facts = Table(

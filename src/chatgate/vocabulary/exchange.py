@@ -27,7 +27,13 @@ class Operation(enum.StrEnum):
     """What a URL does; the value is the `operation` of the log and of the metrics."""
 
     CHAT = "chat"
+    COMPLETION = "completion"
+    EMBEDDING = "embedding"
+    MODERATION = "moderation"
     COUNT_TOKENS = "count_tokens"
+    RESPONSE = "response"
+    RESPONSE_DELETION = "response_deletion"
+    RESPONSE_CANCELLATION = "response_cancellation"
     MODELS = "models"
     MODEL = "model"
     SUBSCRIPTION = "subscription"
@@ -49,6 +55,10 @@ class Surface(enum.StrEnum):
     OPENAI = "openai"
     ADMIN = "admin"
     ANTHROPIC = "anthropic"
+    RESPONSES = "responses"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    MODERATIONS = "moderations"
 
 
 class Endpoint(Struct, frozen=True, gc=False):

@@ -8,8 +8,10 @@ from msgspec import Struct
 
 Scheme = Literal["http", "https"]
 
-Protocol = Literal["openai_chat", "anthropic"]
-"""What an upstream speaks."""
+Protocol = Literal[
+    "openai_chat", "anthropic", "openai_responses", "openai_completions", "openai_embeddings", "openai_moderations"
+]
+"""What an upstream speaks. The last four are spoken besides OpenAI's chat, under the same base URL."""
 
 Continuation = Literal["assistant_last", "prefix", "partial", "continue_final_message"]
 """How a provider is asked to continue an assistant's message: it goes on with whatever assistant message comes last, or
@@ -66,6 +68,7 @@ class Upstream(Struct, frozen=True, gc=False):
     otherwise it comes unasked or not at all. `continuation` is how the provider is asked to go on with an assistant's
     message, None when it cannot be. `failures` says what a code, a type or a status of its errors means, where that is
     not usual. `is_strict` says that a field which its protocol does not name makes it refuse a call.
+    `also` is what it speaks besides its protocol: a caller's call in one of these goes there as it is.
     """
 
     name: str
@@ -85,11 +88,16 @@ class Upstream(Struct, frozen=True, gc=False):
     failures: dict[str, FailureClass] = {}
     protocol: Protocol = "openai_chat"
     is_strict: bool = False
+    also: frozenset[Protocol] = frozenset()
 
     @property
     def api_key(self) -> str:
         """Return the first key, "" when there is none."""
         return self.api_keys[0] if self.api_keys else ""
+
+    def answers_in(self, protocol: Protocol) -> Protocol:
+        """Return the protocol in which it answers a caller of another one."""
+        return protocol if protocol in self.also else self.protocol
 
     def __repr__(self) -> str:
         """Hide the credential."""

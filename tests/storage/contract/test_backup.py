@@ -80,7 +80,7 @@ def test_a_copy_makes_an_empty_place_whole(place: Place, tmp_path: Path) -> None
     assert ids(other) == ["one"]
 
 
-_TABLES = ("keys", "attempts", "budgets", "journal_positions", "quarantine", "facts", "alembic_version")
+_TABLES = ("keys", "attempts", "budgets", "journal_positions", "quarantine", "facts", "responses", "alembic_version")
 
 
 def test_a_copy_is_of_one_moment_while_others_write(place: Place) -> None:

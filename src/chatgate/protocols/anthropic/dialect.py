@@ -7,6 +7,7 @@ from chatgate.protocols.anthropic import errors
 from chatgate.protocols.anthropic.call import MessagesCall, decode_call
 from chatgate.protocols.anthropic.message import to_completion, to_message
 from chatgate.protocols.anthropic.relay import AnthropicRelay, PassingRelay
+from chatgate.protocols.openai_stream import Relay
 from chatgate.vocabulary.chat import Asked, Usage
 from chatgate.vocabulary.errors import CallerError, GateError, Kind
 from chatgate.vocabulary.upstreams import Protocol
@@ -48,7 +49,13 @@ class AnthropicDialect:
         """Write an error's body; `message` is its text in the caller's language."""
         return errors.encode_error(error, message, request_id)
 
-    def encode_error_event(self, error: GateError, message: str, request_id: str) -> bytes:
+    def encode_error_event(
+        self,
+        error: GateError,
+        message: str,
+        request_id: str,
+        relay: Relay | None = None,  # noqa: ARG002 - a port's method
+    ) -> bytes:
         """Write the event that ends a stream which broke."""
         return errors.encode_event(error, message, request_id)
 
