@@ -133,7 +133,7 @@ def test_every_path_exists_in_the_table(document: dict[str, Any], route: str) ->
     """What the document describes is what the gateway serves: same paths, same methods."""
     table = Table(route)
     for path, method, _ in operations(document):
-        table.find(method.upper(), path.format(model="demo/echo", response="resp_1"))
+        table.find(method.upper(), path.format(model="demo/echo", response="resp_1", id="0123"))
 
 
 def test_every_served_path_is_described(document: dict[str, Any], route: str) -> None:
