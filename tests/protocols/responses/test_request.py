@@ -103,7 +103,7 @@ def test_parts_of_a_message() -> None:
     ]
     alone = {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Rule"}]}
     assert messages(alone, {"role": "user", "content": parts}) == [
-        {"role": "developer", "content": "Rule"},
+        {"role": "system", "content": "Rule"},
         {
             "role": "user",
             "content": [
@@ -114,6 +114,12 @@ def test_parts_of_a_message() -> None:
             ],
         },
     ]
+
+
+def test_openai_itself_hears_developers() -> None:
+    """Others hear a system, which is what they know."""
+    rule = {"role": "developer", "content": "Rule"}
+    assert messages(rule, {"role": "user", "content": "Hi"}, extended=False)[0] == rule
 
 
 def test_a_turn_of_an_assistant_is_one_message() -> None:

@@ -56,7 +56,10 @@ class Messages:
     """The messages of one chat while they are written."""
 
     def __init__(self, losses: Losses, *, extended: bool) -> None:
-        """Start without messages; `extended` says that the upstream takes the reasoning of earlier turns back."""
+        """Start without messages; `extended` says that the upstream is not OpenAI itself.
+
+        Then it takes the reasoning of earlier turns back, and may not know its newer roles.
+        """
         self.written: list[Json] = []
         self._losses = losses
         self._extended = extended
@@ -99,7 +102,9 @@ class Messages:
         content = self._content(item.get("content"), f"{path}.content")
         if role != "assistant":
             self._turn = None
-            self.written.append({"role": role, "content": content})
+            # Only OpenAI itself knows developers, and takes a system for one.
+            told = "system" if role == "developer" and self._extended else role
+            self.written.append({"role": told, "content": content})
             return
         turn = self._turn
         if turn is None or ("content" in turn and "tool_calls" not in turn):
