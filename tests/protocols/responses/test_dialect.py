@@ -217,6 +217,16 @@ def test_a_providers_events_pass_byte_for_byte(places: list[int]) -> None:
     assert relay.final is None
 
 
+def test_reasoning_that_is_kept_back_is_a_beginning() -> None:
+    """A provider may think for minutes without a word of it; a response that was merely created has not begun."""
+    created, thinking = native({"type": "response.created", "response": response("in_progress")}), {"type": "reasoning"}
+    _, relay = passing(created)
+    assert not relay.begun
+    added = native({"type": "response.output_item.added", "output_index": 0, "item": thinking})
+    _, relay = passing(created + added)
+    assert relay.begun
+
+
 def test_a_provider_that_breaks_off_or_fails_is_no_end() -> None:
     """A stream without its last event was cut; one that says that it failed, failed."""
     out, relay = passing(native(*EVENTS[:3]))

@@ -30,13 +30,18 @@ _FINISHES = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
 class Decoder:
-    """Reads one response. `response` is the Response object as it was last told, `number` the next event's."""
+    """Reads one response.
 
-    __slots__ = ("_calls", "number", "response")
+    `response` is the Response object as it was last told, `number` the next event's; `has_item` says that an item
+    of the answer has begun.
+    """
+
+    __slots__ = ("_calls", "has_item", "number", "response")
 
     def __init__(self) -> None:
         """Start before the first event."""
         self._calls: dict[Any, int] = {}
+        self.has_item = False
         self.number = 0
         self.response: Json = {}
 
@@ -51,6 +56,7 @@ class Decoder:
         if isinstance(event.get("response"), dict):
             self.response = event["response"]
         kind = event.get("type")
+        self.has_item = self.has_item or kind == "response.output_item.added"
         if kind in _ENDS:
             counted: Json = {"choices": [], "usage": to_chat_usage(self.response.get("usage"))}
             return [_chunk({}, finish_reason(self.response)), msgspec.json.encode(counted), DONE]

@@ -68,12 +68,12 @@ class MessageItem(Item):
             self._kind = kind
             empty = {"type": "output_text", "annotations": [], "logprobs": [], "text": ""}
             self._parts.append(empty if kind == "output_text" else {"type": "refusal", "refusal": ""})
-            self._tell("content_part.added", part=dict(self._parts[-1]))
+            self._tell("content_part.added", part=self._parts[-1])
         self._pieces.append(piece)
         if kind == "refusal":
             self._tell("refusal.delta", delta=piece)
             return
-        self._parts[-1]["logprobs"] = [*self._parts[-1]["logprobs"], *logprobs]
+        self._parts[-1]["logprobs"].extend(logprobs)
         self._tell("output_text.delta", delta=piece, logprobs=logprobs)
 
     def cite(self, annotation: Json) -> None:

@@ -93,6 +93,8 @@ class PassingRelay(ResponsesRelay):
         self.heard = True
         for chunk in self._decoder.take(data):
             super()._take(_DONE_EVENT if chunk == DONE else sse.event(chunk), chunk)
+        if self._decoder.has_item:
+            self.begun = True  # Of reasoning that is kept back nothing more may come for long.
         return event
 
     def _pass_on(self, event: bytes, data: bytes) -> bytes:  # noqa: ARG002 - an heir's signature
