@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, func, select
 
 from chatgate.storage import schema
 from chatgate.storage.database import open_database
+from fakes import http_client as http
 from fakes.ledger_load import Load, configuration, judge
 from fakes.site import Site, site
 from fakes.upstream import FakeUpstream
@@ -100,6 +102,43 @@ def age(place: Site, days: int) -> int:
         return database.write(work)
     finally:
         database.close()
+
+
+async def test_responses_are_deleted_when_their_time_is_over(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """The next look takes those that have expired and leaves the others."""
+    config = "[responses]\nstore_seconds = 3600\n" + configuration(upstream)
+    key = http.bearer("sk-test-caller-7000")
+    async with site(tmp_path, config) as place:
+        gateway = await place.start()
+        ids = []
+        for text in ("Old", "New"):
+            asked = {"model": "demo/echo", "input": text}
+            ids.append((await http.post_json(gateway.port, "/v1/responses", asked, [key])).json()["id"])
+        await place.stop(gateway)
+        await asyncio.to_thread(expire, place, ids[0])
+        gateway = await place.start(HASTY)
+        deadline = time.monotonic() + 20
+        while len(left := await asyncio.to_thread(responses_in, place)) > 1:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        assert [f"resp_{identity}" for identity in left] == ids[1:]
+        shown = [(await http.request(gateway.port, "GET", f"/v1/responses/{each}", [key])).status for each in ids]
+        assert shown == [404, 200]
+        await place.stop(gateway)
+
+
+def expire(place: Site, response_id: str) -> None:
+    """Let a response's time be over."""
+    rows = schema.responses
+    this = rows.update().where(rows.c.id == response_id.removeprefix("resp_"))
+    with contextlib.closing(open_database(None, place.data)) as database:
+        database.write(lambda connection: connection.execute(this.values(expires_at=datetime(2000, 1, 1, tzinfo=UTC))))
+
+
+def responses_in(place: Site) -> list[str]:
+    """Return what is kept."""
+    with contextlib.closing(open_database(None, place.data)) as database:
+        return database.read(lambda connection: list(connection.execute(select(schema.responses.c.id)).scalars()))
 
 
 async def test_a_copy_goes_back_only_when_no_gateway_runs(tmp_path: Path, upstream: FakeUpstream) -> None:
