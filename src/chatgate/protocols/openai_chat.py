@@ -103,7 +103,8 @@ class _WrittenChoice(Struct):
 
 
 class _Written(Struct):
-    choices: list[_WrittenChoice]
+    choices: list[_WrittenChoice] = []
+    content: Any = None
 
 
 _decode_plain = msgspec.json.Decoder(_Request[_PlainMessage]).decode
@@ -283,11 +284,15 @@ def read_answer(body: bytes) -> WholeAnswer:
 
 
 def written_bytes(body: bytes) -> int:
-    """Return how much text a model wrote in a whole answer, tool calls included, for a count that nobody gave."""
+    """Return how much text a model wrote in a whole answer, tool calls included, for a count that nobody gave.
+
+    It may be Anthropic's, which passes through in its own shape.
+    """
     try:
-        return sum(_written(choice.message) for choice in _decode_written(body).choices)
+        written = _decode_written(body)
     except _UNREADABLE:
         return 0
+    return sum(_written(choice.message) for choice in written.choices) + _written(written.content)
 
 
 def _written(value: Any) -> int:  # noqa: ANN401 - any JSON

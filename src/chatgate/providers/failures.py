@@ -40,7 +40,7 @@ _CONTENT_CODES = frozenset(
 _LENGTH_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "string_above_max_length"})
 _USUAL_CODES: dict[FailureClass, str] = {"content": "content_filter", "length": "context_length_exceeded"}
 _LENGTH_WORDS = re.compile(
-    r"maximum context length|context (length|window|size)|(prompt|input) is too long|too many (input )?tokens",
+    r"maximum context length|context (length|window|size|limit)|(prompt|input) is too long|too many (input )?tokens",
     re.IGNORECASE,
 )
 

@@ -449,6 +449,13 @@ def test_a_whole_message_passes_as_it_came_and_is_counted() -> None:
             PASSING.encode_whole(asked, broken)
 
 
+def test_what_was_written_is_counted_where_nobody_counts() -> None:
+    """The ledger's estimate looks at the text of either protocol's answer."""
+    whole = json.dumps(messages.message(TEXT, CALL, usage=None)).encode()
+    assert openai_chat.written_bytes(whole) == len("One two three." + "look" + "sea")
+    assert openai_chat.written_bytes(answer_saying(content="One two three.")) == len("One two three.")
+
+
 def test_the_dialect_answers_with_what_was_asked() -> None:
     """The stop sequences of the call decide what its end is called, whole and streamed."""
     asked = AnthropicDialect().decode(

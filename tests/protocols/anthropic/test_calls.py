@@ -37,6 +37,20 @@ def test_what_decides_is_read() -> None:
     assert [turn.role for turn in chat.turns] == ["system", "user"]
 
 
+def test_marks_for_a_cache_make_no_other_conversation() -> None:
+    """Clients move them from turn to turn; what is sent keeps them."""
+    mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+    def contents(*marked: Any) -> list[bytes]:
+        blocks = [{"type": "text", "text": 'say ,"cache_control":{}', **more} for more in marked]
+        chat = decode_call(asked(system=blocks, messages=[{"role": "user", "content": blocks}]), drops_parts=False).chat
+        return [bytes(turn.content) for turn in chat.turns if not isinstance(turn.content, str)]
+
+    assert contents(mark, {}) == contents({}, mark) == contents({}, {})
+    body = asked(system=[{**mark, "type": "text", "text": "a"}])
+    assert foreign(body).encode_own(None) == body
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "reason"),
     [

@@ -287,6 +287,21 @@ def test_a_long_id_of_a_user_is_hashed() -> None:
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"thinking": {"type": "adaptive"}},
+        {"thinking": {"type": "disabled"}},
+        {"thinking": {"type": "enabled", "budget_tokens": 2048}, "output_config": {"effort": "high"}},
+    ],
+)
+def test_thinking_that_has_no_counterpart_is_told(fields: Json) -> None:
+    """Also a budget beside an effort, which alone is carried."""
+    body, losses = to_openai(messages(**fields))
+    assert losses.dropped(drops_parts=False) == ("thinking",)
+    assert body.get("reasoning_effort") == fields.get("output_config", {}).get("effort")
+
+
+@pytest.mark.parametrize(
     ("budget", "effort"), [(1024, "low"), (4096, "low"), (4097, "medium"), (16384, "medium"), (16385, "high")]
 )
 def test_a_budget_of_thinking_becomes_an_effort(budget: int, effort: str) -> None:

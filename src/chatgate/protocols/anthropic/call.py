@@ -5,6 +5,7 @@ Nothing of it is translated before a target needs it.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -20,6 +21,12 @@ from chatgate.vocabulary.errors import CallerError, Kind
 from chatgate.vocabulary.upstreams import Protocol, Target
 
 _NULL = Raw(b"null")
+_MARK = re.compile(rb',\s*"cache_control"\s*:\s*\{[^{}]*\}|"cache_control"\s*:\s*\{[^{}]*\}\s*,\s*')
+"""A mark for the provider's cache; quotes inside of a JSON text are escaped, so what looks like one is one."""
+
+
+_OPENING_TURNS = 2
+"""So many turns tell conversations apart."""
 
 
 class _Turn(Struct):
@@ -94,6 +101,9 @@ def decode_call(body: bytes, *, drops_parts: bool, needs_limit: bool = True) -> 
     turns = request.messages
     if request.system != _NULL:
         turns = [_Turn("system", request.system), *turns]
+    for turn in turns[:_OPENING_TURNS]:
+        # Clients move the marks from turn to turn, but it stays the same conversation.
+        turn.content = Raw(_MARK.sub(b"", bytes(turn.content)))
     chat = ChatCall(request.model, request.stream is True, max_tokens=request.max_tokens or None, turns=turns)
     call = MessagesCall(checked, tuple(request.stop_sequences or ()), drops_parts=drops_parts)
     return Asked(chat, foreign=call)

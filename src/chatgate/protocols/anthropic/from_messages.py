@@ -91,10 +91,12 @@ def _effort(request: Json, body: Json, losses: Losses) -> None:
     thinking = mapping(request.get("thinking") or {}, "thinking")
     if output.get("effort") is not None:
         body["reasoning_effort"] = output["effort"]
+        if thinking:
+            losses.hint("thinking")
     elif thinking.get("type") == "enabled" and isinstance(thinking.get("budget_tokens"), int):
         budget = thinking["budget_tokens"]
         body["reasoning_effort"] = next((effort for most, effort in EFFORT_BUDGETS if budget <= most), "high")
-    elif thinking.get("type") == "disabled":
+    elif thinking:
         losses.hint("thinking")
     wanted = output.get("format")
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
