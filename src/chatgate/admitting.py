@@ -187,11 +187,11 @@ class Admitting:
     ) -> Admitted:
         """Open the book for a call that was taken. Raises `CallerError` when it was not."""
         hold = taken.hold
-        headers = _told(taken.standing)
         if isinstance(hold, Refusal):
             refusal = exhausted(hold, bound.nano_usd or 0)
-            refusal.standing = headers
+            refusal.standing = ratelimit_headers(taken.standing)
             raise refusal
+        headers = _told(taken.standing)
         caller, chat, identified = decoded.caller, decoded.asked.chat, decoded.identified
         envelope, endpoint, record = identified.envelope, identified.endpoint, caller.record
         entry = self._book.open(

@@ -260,3 +260,40 @@ def test_accounts_survive_their_names(scope: str, subject: str, per: str, starts
     """Whatever an owner is called, slashes included."""
     account = Account(scope, subject, per, starts_on)
     assert Account.parse(account.name) == account
+
+
+def test_learning_adds_what_was_not_known() -> None:
+    """As often as it is told, and never less than what is known here."""
+    holds = Holds()
+    held(holds.reserve("c1", [KEY], 300, NOON))
+    account = "key/k1/day/2026-11-23"
+    holds.learn({account: 200, "global//ever/1970-01-01": 5}, {account: (50, 0)})
+    assert holds.totals() == {account: (150, 300), "global//ever/1970-01-01": (5, 0)}
+
+
+def test_a_correction_holds_for_its_periods_and_leaves_what_is_held() -> None:
+    """What is not named in them is spent by nobody; other periods stay as they are."""
+    holds = Holds()
+    held(holds.reserve("c1", [KEY, OWNER], 300, NOON - timedelta(days=1)))
+    holds.settle("c1", 100)
+    held(holds.reserve("c2", [KEY, OWNER, ALL], 300, NOON))
+    holds.correct({"key/k1/day/2026-11-23": 40, "key/k2/day/2026-11-23": 7}, {"day/2026-11-23", "month/2026-11-01"})
+    assert holds.totals() == {
+        "key/k1/day/2026-11-22": (100, 0),
+        "key/k1/day/2026-11-23": (40, 300),
+        "key/k2/day/2026-11-23": (7, 0),
+        "owner/alice/month/2026-11-01": (0, 300),
+        "global//ever/1970-01-01": (0, 300),
+    }
+
+
+def test_an_adopted_hold_is_like_one_of_its_own() -> None:
+    """It counts in its accounts, is settled once, and cannot be adopted twice."""
+    holds, account = Holds(), "key/k1/day/2026-11-23"
+    holds.adopt(Hold("c1", 600, (account,)))
+    with pytest.raises(ValueError, match="once"):
+        holds.adopt(Hold("c1", 600, (account,)))
+    refused(holds.reserve("c2", [KEY], 401, NOON))
+    assert holds.settle("c1", 10)
+    assert not holds.settle("c1", 10)
+    assert holds.totals() == {account: (10, 0)}

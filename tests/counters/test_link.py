@@ -263,6 +263,18 @@ async def test_another_owner_is_told_of_all_that_goes_on(house: House) -> None:
     await until(lambda: host.owner.holds.totals() == {ACCOUNT: (150, 0)})
 
 
+async def test_another_configuration_goes_on_with_the_counts(house: House) -> None:
+    """Calls of the one before count in the same place; what they took ends as it would have."""
+    house.open()
+    (link, before), (_, other) = house.worker(PER_MINUTE), house.worker(PER_MINUTE)
+    taken = await take(before, Facts(7), NOTHING, ())
+    after = SharedCounters(link, (Rule(50, 60.0, "minute", ("global",)),))
+    assert (await take(after, Facts(7), NOTHING, ())).standing.remaining == 48
+    assert (await take(other, Facts(7), NOTHING, ())).standing.remaining == 97
+    before.release(taken.receipt)
+    assert (await take(after, Facts(7), NOTHING, ())).standing.remaining == 47
+
+
 async def test_money_is_refused_until_the_rows_can_be_read(house: House) -> None:
     """Limits go on meanwhile."""
     house.rows.is_down = True

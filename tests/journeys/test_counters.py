@@ -22,6 +22,7 @@ from fakes import http_client as http
 from fakes.gateway import Gateway
 from fakes.site import Site, site
 from fakes.upstream import Exchange, FakeUpstream, Tap
+from storage.postgres_server import PostgresServer, programs
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("upstream")]
 
@@ -170,9 +171,8 @@ async def test_exactly_a_hundred_of_eight_hundred(place: Site) -> None:
     await place.stop(gateway)
 
 
-@pytest.mark.parametrize("place", [(WORKERS,)], indirect=True)
-async def test_a_dollar_is_a_dollar(place: Site) -> None:
-    """Eight hundred calls at once may cost forty times as much as there is, and do cost more than there is.
+async def spend_a_dollar(place: Site) -> None:
+    """Make eight hundred calls at once, which may cost forty times as much as there is, and do cost more than there is.
 
     Nothing is spent above it, and nothing below it is withheld, also after a restart.
     """
@@ -191,6 +191,26 @@ async def test_a_dollar_is_a_dollar(place: Site) -> None:
     again = await started(place, WORKERS)
     assert await has_left(again, headers, 1 - await spent(place, served + 1))
     await place.stop(again)
+
+
+@pytest.mark.parametrize("place", [(WORKERS,)], indirect=True)
+async def test_a_dollar_is_a_dollar(place: Site) -> None:
+    """However many workers spend it."""
+    await spend_a_dollar(place)
+
+
+async def test_a_dollar_is_a_dollar_in_postgresql(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """As in SQLite."""
+    found = programs()
+    if found is None:
+        pytest.skip("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+    server = await asyncio.to_thread(PostgresServer, found)
+    try:
+        url = server.url(await asyncio.to_thread(server.create))
+        async with site(tmp_path, configuration(upstream, WORKERS), {"CHATGATE_DATABASE_URL": url}) as place:
+            await spend_a_dollar(place)
+    finally:
+        await asyncio.to_thread(server.remove)
 
 
 @pytest.mark.parametrize("place", [(FEWER_WORKERS,)], indirect=True)
