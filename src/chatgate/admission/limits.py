@@ -13,7 +13,7 @@ What a call takes counts from the moment it was admitted. Of tokens and money an
 call ends, the ticket is settled, and what was not used is free again at once. Should more have been used than was
 taken, the rest counts from then on, and nothing is admitted until enough has left the window. A slot in flight is a
 lease on the call's ticket: whoever ends the call, in `finally`, settles or releases it, which frees the slot exactly
-once; the process that holds the ticket is the one that counts, so no slot outlives its owner.
+once. Who counts for other processes does so for those that have died, so no slot outlives its owner.
 
 Rules on the requests of an address alone are the commonest, and are left to `address_limits`.
 """

@@ -103,7 +103,7 @@ class WindowMeter:
 
 
 class SlotMeter:
-    """Counts what is in flight. Its owners are calls of this process, so no slot outlives them."""
+    """Counts what is in flight. Whoever counts for other processes gives their slots back when they end."""
 
     resource = "in_flight"
 
