@@ -13,6 +13,7 @@ leases     calls in flight, as slots that die with their owner
 records    what is written about a call
 ledger     the rows that records add up to, and the balances that rows add up to
 journal    the append-only files in which records survive a crash: their writer
+recent     what was written there lately, in memory
 orphans    journals whose writers have ended, next to one's own
 frames     records as bytes, and back
 segments   these files, as their readers see them

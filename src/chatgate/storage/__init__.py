@@ -5,7 +5,7 @@ threads      the same for an event loop, which never waits for a disk or a serve
 schema       the tables; `columns` what is put into their cells, `migration` and `migrations/` how they came to be
 keys         the keys of the gateway; what is known of one is in `vocabulary.keys`
 ledger       records of journals become rows, exactly once, and their money sums; `records` is what they look like,
-             `calls` what they make of the rows of a call
+             `calls` what they make of the rows of a call, `plain` the short way that nearly all calls go
 audit        whether the sums are those of the rows
 usage        calls, tokens and money in groups
 pepper       the secret that digests of keys are made under

@@ -1,8 +1,8 @@
 """The ledger in the database: records of journals become rows, exactly once, and their money becomes sums.
 
-Owns every statement that changes `attempts`, `budgets`, `journal_positions` and `quarantine`. What a record means is in
-`calls`; each function takes the connection of a running transaction, so that rows, sums and the place in the journal
-change together or not at all:
+Owns every statement that changes `attempts`, `budgets`, `journal_positions` and `quarantine`, those for plain calls
+together with `plain`. What a record means is in `calls`; each function takes the connection of a running transaction,
+so that rows, sums and the place in the journal change together or not at all:
 
     await database.write(ledger.fold, worker, entries, position_after)
 
