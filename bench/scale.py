@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import secrets
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 MODELS: Final = (1, 10, 100, 1000)
+WORKERS: Final = (1, 2)
 KEYS: Final = (10, 100, 1000, 10_000)
 CONNECTIONS: Final = (64, 100, 1000, 10_000)
 CALLING: Final = 64
@@ -110,6 +112,45 @@ class KeyedChatgate(Chatgate):
         """Return the header with the first key."""
         del upstream_port
         return {"authorization": f"Bearer {self._first}"}
+
+
+class WorkingChatgate(Chatgate):
+    """The gateway with so many workers, on whichever core is free; without the limit, which only one could count."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        """Take the number of workers."""
+        super().__init__(folder / f"workers-{workers}")
+        self._workers = workers
+
+    def command(self, port: int, upstream_port: int) -> Sequence[str | Path]:
+        """Return how it is started, on every core that this machine has."""
+        every = ",".join(map(str, range(os.cpu_count() or 1)))
+        command = super().command(port, upstream_port)
+        return ["taskset", "--cpu-list", every, *command, "--workers", str(self._workers)]
+
+    def environment(self, upstream_port: int) -> Mapping[str, str]:
+        """Return the settings but for the limit."""
+        settings = super().environment(upstream_port)
+        return {name: value for name, value in settings.items() if name != "MINUTE_LIMIT"}
+
+
+def _over_workers(bench: Bench) -> dict[str, list[dict[str, float]]]:
+    """Return calls per second, and what they cost the gateway and the rig, by the number of workers."""
+    found: dict[str, list[dict[str, float]]] = {str(workers): [] for workers in WORKERS}
+    for number in range(ROUNDS):
+        for workers in WORKERS if number % 2 == 0 else reversed(WORKERS):
+            running, process, _ = bench.start(WorkingChatgate(PEERS / "chatgate", workers))
+            with process:
+                loaded = bench.load(running, Load("closed", CALLING, bench.seconds))
+            calls = max(loaded.calls, 1)
+            one = {
+                "calls_per_second": float(loaded.seen["calls_per_second"]),
+                "gateway_cpu_us_per_call": (loaded.gateway_cpu_seconds or 0.0) / calls * 1e6,
+                "rig_cpu_us_per_call": loaded.rig_cpu_seconds / calls * 1e6,
+            }
+            say(f"{workers} workers: {one}")
+            found[str(workers)].append(one)
+    return found
 
 
 def _over_keys(bench: Bench) -> dict[str, list[float]]:
@@ -200,6 +241,7 @@ def measure(cores: Cores, *, seconds: float) -> Scaled:
             "cpu_us_per_call_by_keys": _over_keys(bench),
             "cpu_us_per_call_by_models": _over_models(bench),
             "cpu_us_per_call_by_connections": _over_connections(bench),
+            "by_workers": _over_workers(bench),
             "memory_mib_by_calls": _over_calls(bench),
         }
 
@@ -215,31 +257,28 @@ def _thousands(number: str) -> str:
 
 def text(scaled: Scaled) -> str:
     """Return the section of the page, which is also what is printed."""
-    models, connections = scaled["cpu_us_per_call_by_models"], scaled["cpu_us_per_call_by_connections"]
-    memory = scaled["memory_mib_by_calls"]
     introduction = f"Taken {scaled['taken']}, chatgate alone, {CALLING} callers; medians with lowest and highest."
-    return "\n".join(
-        [
-            f"## Whether it grows\n\n{introduction}\n",
-            table(iter([["models", *map(_thousands, models)], ["CPU µs per call", *map(_row, models.values())]])),
-            table(
-                iter(
-                    [
-                        ["open connections", *map(_thousands, connections)],
-                        ["CPU µs per call", *map(_row, connections.values())],
-                    ]
-                )
-            ),
-            table(
-                iter(
-                    [
-                        ["calls answered", *map(_thousands, memory)],
-                        ["memory, MiB", *(f"{mib:.1f}" for mib in memory.values())],
-                    ]
-                )
-            ),
+    parts = [f"## Whether it grows\n\n{introduction}\n"]
+    for name, title in (("keys", "keys"), ("models", "models"), ("connections", "open connections")):
+        costs = scaled.get(f"cpu_us_per_call_by_{name}")
+        if costs:
+            rows = [[title, *map(_thousands, costs)], ["CPU µs per call", *map(_row, costs.values())]]
+            parts.append(table(iter(rows)))
+    workers = scaled.get("by_workers")
+    if workers:
+        rows = [["workers", *workers]]
+        rows += [
+            [title, *(_row([each[name] for each in rounds]) for rounds in workers.values())]
+            for name, title in (
+                ("calls_per_second", "calls/s, load and upstream on the same cores"),
+                ("gateway_cpu_us_per_call", "CPU µs per call"),
+                ("rig_cpu_us_per_call", "CPU µs per call of load and upstream"),
+            )
         ]
-    )
+        parts.append(table(iter(rows)))
+    memory = scaled["memory_mib_by_calls"]
+    rows = [["calls answered", *map(_thousands, memory)], ["memory, MiB", *(f"{mib:.1f}" for mib in memory.values())]]
+    return "\n".join([*parts, table(iter(rows))])
 
 
 def write(scaled: Scaled, file: Path) -> None:

@@ -34,17 +34,17 @@ _unpack_from = struct.Struct("<II").unpack_from
 def encode_frame(record: Record) -> tuple[bytes, Record]:
     """Write a record as a frame, whatever its texts hold; return the record as well that will be read from it."""
     try:
-        line = encode_line((record,))
+        line = encode_line([record])
     except UnicodeEncodeError:
         record = _normalised(record)
-        line = encode_line((record,))
+        line = encode_line([record])
     else:
         # A short line without an escape has nothing to be changed, as nearly all.
         if len(line) > MAX_TEXT_CHARACTERS or _BACKSLASH in line:
             wanted = _normalised(record)
             if wanted is not record:
                 record = wanted
-                line = encode_line((record,))
+                line = encode_line([record])
     return _pack(len(line), crc32(line)) + line, record
 
 

@@ -94,7 +94,7 @@ class Settlement(Struct, frozen=True, array_like=True, tag="settlement", gc=Fals
 Record: TypeAlias = Dispatch | Failure | Settlement
 
 encode_line = msgspec.json.Encoder().encode_lines
-"""Write records as JSON, each on a line of its own."""
+"""Write records as JSON, each on a line of its own. They come in a list: of a tuple msgspec 0.22 keeps 48 bytes."""
 
 decode = msgspec.json.Decoder(Record).decode
 """Read a record; raises `msgspec.DecodeError`."""
