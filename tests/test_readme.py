@@ -53,8 +53,8 @@ SECONDS = 30
 FOLDING_LOOKS = 30
 """How often the record is looked at until a call is in it; each look takes about a second."""
 
-NO_SETTINGS = {"POSIX", "HOME", "XDG_DATA_HOME", "CHATGATE_REDIS_URL"}
-"""Names in the sources of the settings that an operator does not set, or cannot yet."""
+NO_SETTINGS = {"POSIX", "HOME", "XDG_DATA_HOME"}
+"""Names in the sources of the settings that an operator does not set."""
 
 TEXT_KEYS = "user_content|content|response|current_response|delta"
 """Members of JSON that hold what people say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from chatgate.cli.check import check
+from storage.redis.redis_server import RedisServer
 
 CONFIGURATION = """
 [server]
@@ -67,11 +69,16 @@ def run(*arguments: str, environ: Mapping[str, str] | None = None) -> Result:
     return CliRunner().invoke(check, arguments, env=environ or {})
 
 
+def words(result: Result) -> str:
+    """Return what it said, on one line."""
+    return " ".join(result.stdout.split())
+
+
 def test_a_good_configuration_is_told_in_plain_words(directory: Path) -> None:
     """Address, route, language, callers, limits, upstreams, models, timeouts and warnings are all said."""
     result = run("--data", "mine")
     assert (result.exit_code, result.stderr) == (0, "")
-    lines = " ".join(result.stdout.split())
+    lines = words(result)
     for said in (
         f"configuration {directory}/chatgate.toml",
         f"data {directory}/mine",
@@ -135,7 +142,7 @@ def test_where_calls_are_kept_and_who_counts_them_is_said() -> None:
         "CHATGATE_WORKERS": "4",
     }
     result = run(environ=environ)
-    lines = " ".join(result.stdout.split())
+    lines = words(result)
     for said in (
         "ledger keys and calls are kept in PostgreSQL at db.example:5432/ledger",
         "the record outlives the loss of power, which every call waits for calls are deleted after 90 days",
@@ -143,6 +150,28 @@ def test_where_calls_are_kept_and_who_counts_them_is_said() -> None:
     ):
         assert said in lines
     assert not any(secret in result.output for secret in SECRETS)
+
+
+@pytest.mark.usefixtures("directory")
+def test_redis_is_told_of_and_tried() -> None:
+    """Whether it answers, and if not why, without what logs in there; the configuration is fine either way."""
+    server = RedisServer("--maxmemory-policy", "allkeys-lru")
+    try:
+        url = f"redis://:pw-test@127.0.0.1:{server.port}/3"
+        refused = run(environ={"CHATGATE_REDIS_URL": url})
+        answered = run(environ={"CHATGATE_REDIS_URL": url.replace(":pw-test@", "")})
+    finally:
+        server.remove()
+    gone = run(environ={"CHATGATE_REDIS_URL": url})
+    for result in (refused, answered, gone):
+        assert result.exit_code == 0, result.output
+        assert "pw-test" not in result.output
+        assert f"limits and budgets are counted in redis://127.0.0.1:{server.port}/3" in words(result)
+    assert "it cannot be used now: ERR AUTH" in words(refused)
+    assert "it cannot be used now: Connect call failed" in words(gone)
+    assert re.search(
+        r"it answers: (Redis|Valkey) \d[\d.]+, which forgets counts when its memory is full", words(answered)
+    )
 
 
 def test_checking_leaves_nothing_behind(directory: Path) -> None:

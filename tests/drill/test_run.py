@@ -15,6 +15,7 @@ from chatgate.drill.run import Result, StartGateway, drill, every_course, play, 
 from chatgate.drill.scenarios import Part
 from chatgate.drill.timing import Timing, full, short
 from chatgate.settings import Settings
+from chatgate.vocabulary.stores import RedisAddress
 from chatgate.vocabulary.upstreams import Timeouts
 from drill.conftest import TWO_UPSTREAMS, settings_of
 from drill.small_gateway import Start
@@ -136,12 +137,19 @@ async def test_every_model_is_drilled_in_turn(two_upstreams: Settings) -> None:
 
 
 def test_nothing_leads_outside(tmp_path: Path) -> None:
-    """Every upstream is turned to this machine, with keys of ours in the number of the operator's, and no proxy."""
+    """Every upstream is turned to this machine, with keys of ours in the number of the operator's, and no proxy.
+
+    What it calls is no call of the operator's: it is in nobody's ledger, and counts nowhere.
+    """
     proxied = TWO_UPSTREAMS.replace(
         'api_key = "sk-test-backup"', 'api_key = "sk-test-backup"\nproxy = "http://10.0.0.1:1"'
     )
     limits = '[access]\nallow = ["192.0.2.1"]\n[[limits]]\nscope = "address"\nresource = "requests"\namount = 1\n'
-    settings = settings_of(f'{limits}per = "day"\n{proxied}', tmp_path)
+    settings = structs.replace(
+        settings_of(f'{limits}per = "day"\n{proxied}', tmp_path),
+        database_url="postgresql://db.example/ledger",
+        redis=RedisAddress("redis.example", 6379),
+    )
     turned = turn(settings, QUICK, {"main": 1001, "backup": 1002})
     assert [repr(upstream.origin) for upstream in turned.upstreams] == [
         "http://127.0.0.1:1001",
@@ -151,6 +159,7 @@ def test_nothing_leads_outside(tmp_path: Path) -> None:
     assert [len(upstream.api_keys) for upstream in turned.upstreams] == [2, 1]
     assert not any("sk-test" in key for upstream in turned.upstreams for key in upstream.api_keys)
     assert (turned.access.allow, turned.limits, turned.server.port) == ((), (), 0)
+    assert (turned.database_url, turned.redis) == (None, None)
     assert turned.models == settings.models
     assert {key for upstream in turned.upstreams for key in upstream.api_keys} <= turned.secrets()
 

@@ -103,15 +103,6 @@ def test_both_spellings_of_one_key_exclude_each_other(load_text: Load) -> None:
     assert [problem.source for problem in caught.value.problems] == ["CHATGATE_SERVER__PORT"]
 
 
-def test_a_store_that_would_not_be_used_is_refused(load_text: Load, tmp_path: Path) -> None:
-    """Redis is not supported yet: saying so beats ignoring it, and the URL's password stays hidden."""
-    (tmp_path / "url").write_text("redis://u:pw-test@db/0")
-    for environ in ({"CHATGATE_REDIS_URL": "redis://u:pw-test@db/0"}, {"CHATGATE_REDIS_URL_FILE": "url"}):
-        with pytest.raises(SettingsError, match="not supported yet") as caught:
-            load_text("", environ)
-        assert "pw-test" not in caught.value.render()
-
-
 @pytest.mark.parametrize("name", ["IP_WHITELIST", "CHATGATE_ACCESS__ALLOW", "CHATGATE_SERVER__TRUSTED_PROXIES"])
 def test_a_list_of_nothing_but_commas_is_refused_once(load_text: Load, name: str) -> None:
     """An allow list that a slip has emptied must not let everyone in."""

@@ -240,16 +240,7 @@ class Holds:
         day = utc_date(at)
         account = self._account(budget, day)
         balance = self._balances.get(account) or Balance()
-        left = budget.limit_nano_usd - balance.spent_nano_usd - balance.held_nano_usd
-        return Standing(
-            budget,
-            account,
-            balance.spent_nano_usd,
-            balance.held_nano_usd,
-            max(left, 0),
-            max(balance.spent_nano_usd - budget.limit_nano_usd, 0),
-            end_of(day, budget.per),
-        )
+        return standing_of(budget, account, balance.spent_nano_usd, balance.held_nano_usd, at)
 
     def totals(self) -> Mapping[str, tuple[int, int]]:
         """Return what is spent and what is held in each account that has something of either, for the audit."""
@@ -300,16 +291,34 @@ class Holds:
             return balance
 
     def _refusal(self, budgets: Sequence[Budget], amount_nano_usd: int, at: datetime) -> Refusal:
-        standings = [self.standing(budget, at) for budget in budgets]
-        reached = tuple(
-            standing
-            for standing in standings
-            if standing.spent_nano_usd + standing.held_nano_usd + amount_nano_usd > standing.budget.limit_nano_usd
-        )
-        ends = [standing.resets_at for standing in reached]
-        hopeless = any(amount_nano_usd > standing.budget.limit_nano_usd for standing in reached)
-        known = [end for end in ends if end is not None]
-        return Refusal(reached, None if hopeless or len(known) < len(ends) else max(known))
+        return refusal_of([self.standing(budget, at) for budget in budgets], amount_nano_usd)
+
+
+def standing_of(budget: Budget, account: str, spent_nano_usd: int, held_nano_usd: int, at: datetime) -> Standing:
+    """Return where a budget stands whose account in the period of a time has these sums."""
+    left = budget.limit_nano_usd - spent_nano_usd - held_nano_usd
+    return Standing(
+        budget,
+        account,
+        spent_nano_usd,
+        held_nano_usd,
+        max(left, 0),
+        max(spent_nano_usd - budget.limit_nano_usd, 0),
+        end_of(utc_date(at), budget.per),
+    )
+
+
+def refusal_of(standings: Sequence[Standing], amount_nano_usd: int) -> Refusal:
+    """Return the refusal of an amount that some of these budgets have no room for."""
+    reached = tuple(
+        standing
+        for standing in standings
+        if standing.spent_nano_usd + standing.held_nano_usd + amount_nano_usd > standing.budget.limit_nano_usd
+    )
+    ends = [standing.resets_at for standing in reached]
+    hopeless = any(amount_nano_usd > standing.budget.limit_nano_usd for standing in reached)
+    known = [end for end in ends if end is not None]
+    return Refusal(reached, None if hopeless or len(known) < len(ends) else max(known))
 
 
 def _worth_a_warning(budget: Budget, balance: Balance) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from array import array
 
-    from chatgate.admission.standing import Subject
+    from chatgate.admission.rules import Subject
 
 _LOOKED_AT = 4
 """Entries examined per newcomer: so they leave faster than they come, and no call pays for all."""

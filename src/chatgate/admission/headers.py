@@ -18,14 +18,18 @@ Source: `_calculate_retry_timeout` in the openai and anthropic Python packages (
 2026-11-23).
 """
 
+_DEGRADED = (b"", b"x-chatgate-degraded: limits\r\n")
+"""Whether it was the part of the limits that this process has while nobody counts for all."""
+
 
 def ratelimit_headers(standing: Standing) -> bytes:
     """Render a standing as header lines in OpenAI's form, each ending in CRLF; nothing of what no rule is about."""
     tokens = standing.tokens
     lines = (
-        b""
+        _DEGRADED[standing.is_degraded]
         if standing.limit is None
         else _lines(b"requests", standing.limit, standing.remaining, standing.reset_seconds)
+        + _DEGRADED[standing.is_degraded]
     )
     return lines if tokens is None else lines + _lines(b"tokens", tokens.limit, tokens.remaining, tokens.reset_seconds)
 

@@ -20,8 +20,6 @@ Rules on the requests of an address alone are the commonest, and are left to `ad
 
 from __future__ import annotations
 
-import re
-from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
@@ -39,16 +37,19 @@ from chatgate.admission.rules import (
     WINDOW_SECONDS,
     Bound,
     Facts,
+    Identity,
     Rule,
+    Subject,
+    identity_of,
+    matcher_of,
     rules_of_key,
+    subject_of,
 )
 from chatgate.admission.standing import UNLIMITED, Gauge, Standing, Ticket
 from chatgate.vocabulary.errors import CallerError, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from chatgate.admission.standing import Subject
 
 __all__ = [
     "NOTHING",
@@ -73,10 +74,7 @@ _REQUESTS, _USD = RESOURCES.index(REQUESTS), RESOURCES.index(USD)
 _MAX_KEYS = 10_000
 """So many keys' rules are kept prepared."""
 
-_Identity = tuple[tuple[str, ...], str, int, str | None]
-"""What is counted, whatever the limit is: scope, resource, window and models."""
-
-_Meters = dict[_Identity, "WindowMeter | SlotMeter"]
+_Meters = dict[Identity, "WindowMeter | SlotMeter"]
 
 
 class _Watch(NamedTuple):
@@ -142,7 +140,7 @@ class Limits:
             if predecessor._own == self._own:  # noqa: SLF001 - of the same class
                 self._addresses = predecessor._addresses  # noqa: SLF001 - of the same class
             known = predecessor._meters  # noqa: SLF001 - of the same class
-            self._meters = {identity: known[identity] for identity in map(_identity, others) if identity in known}
+            self._meters = {identity: known[identity] for identity in map(identity_of, others) if identity in known}
             self._meters_of_keys = predecessor._meters_of_keys  # noqa: SLF001 - of the same class
         self._admit_address = self._addresses.admit
         self._of_addresses = self._addresses or None
@@ -255,9 +253,9 @@ class Limits:
 
     def _watched(self, rules: Iterable[Rule], meters: _Meters) -> tuple[_Watch, ...]:
         """Give each rule the meter that counts what it limits; of rules on the same, the lowest amount counts."""
-        lowest: dict[_Identity, Rule] = {}
+        lowest: dict[Identity, Rule] = {}
         for rule in rules:
-            other = lowest.get(identity := _identity(rule))
+            other = lowest.get(identity := identity_of(rule))
             lowest[identity] = rule if other is None or rule.amount < other.amount else other
         return tuple(
             [
@@ -267,8 +265,8 @@ class Limits:
                     meters.get(identity) or meters.setdefault(identity, self._meter(rule)),
                     RESOURCES.index(rule.resource),
                     identity[2],
-                    _subject_of(rule.scope),
-                    None if rule.models is None else _pattern(rule.models),
+                    subject_of(rule.scope),
+                    None if rule.models is None else matcher_of(rule.models),
                 )
                 for identity, rule in lowest.items()
             ]
@@ -289,21 +287,6 @@ class Limits:
 
 def _is_of_addresses(rule: Rule) -> bool:
     return rule.scope == ("address",) and rule.resource == REQUESTS and rule.models is None
-
-
-def _identity(rule: Rule) -> _Identity:
-    return rule.scope, rule.resource, round(rule.window_seconds * _SECOND_NS), rule.models
-
-
-def _subject_of(scope: tuple[str, ...]) -> Callable[[Facts], Subject | None]:
-    """Return what reads from a call in whose name it counts; everybody's is one."""
-    names = [name for name in scope if name != "global"]
-    return attrgetter(*names) if names else lambda _: ""
-
-
-def _pattern(text: str) -> Callable[[str], object]:
-    """Return what tells whether a model's name matches, in which `*` stands for any text."""
-    return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL).fullmatch
 
 
 def _judge(facts: Facts, amounts: Sequence[int | None], watches: tuple[_Watch, ...], now: int) -> _Judgement:

@@ -15,7 +15,7 @@ from chatgate.admission.amount_log import AmountLog
 from chatgate.admission.callers import Callers
 
 if TYPE_CHECKING:
-    from chatgate.admission.standing import Subject
+    from chatgate.admission.rules import Subject
 
 _MEMORY_BYTES = 256 << 20
 """What the logs of a meter may take together when each is as long as it can get."""

@@ -6,7 +6,9 @@ here, the pipeline says `Facts` and a `Bound`, `limits` decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 
 from msgspec import Struct
@@ -49,6 +51,10 @@ RESERVED = TOKEN_RESOURCES | {USD}
 MAX_AMOUNT = 2**63 - 1
 
 
+Subject = int | str | tuple[int | str, ...]
+"""Whose calls are counted together: an address, the id of a key, a name, or several of them."""
+
+
 class Rule(Struct, frozen=True):
     """At most `amount` of a resource in any `window_seconds`; `per` is the window's name, for messages.
 
@@ -80,6 +86,31 @@ class Rule(Struct, frozen=True):
             return Phrase("limit_in_flight", {"amount": self.amount})
         amount = format_usd(self.amount) if self.resource == USD else self.amount
         return Phrase(f"limit_{self.resource}", {"amount": amount, "window": Phrase(f"window_{self.per}")})
+
+
+Identity = tuple[tuple[str, ...], str, int, str | None]
+"""What is counted, whatever the limit is: scope, resource, window and models."""
+
+_SECOND_NS = 1_000_000_000
+
+
+def identity_of(rule: Rule) -> Identity:
+    """Return what a rule counts; its window is in nanoseconds."""
+    return rule.scope, rule.resource, round(rule.window_seconds * _SECOND_NS), rule.models
+
+
+def subject_of(scope: tuple[str, ...]) -> Callable[[Facts], Subject | None]:
+    """Return what reads from a call in whose name it counts; everybody's is one.
+
+    It returns None, or a tuple with a None in it, for a call that the scope does not hold for.
+    """
+    names = [name for name in scope if name != "global"]
+    return attrgetter(*names) if names else lambda _: ""
+
+
+def matcher_of(models: str) -> Callable[[str], object]:
+    """Return what tells whether a model's name matches a pattern in which `*` stands for any text."""
+    return re.compile(".*".join(map(re.escape, models.split("*"))), re.DOTALL).fullmatch
 
 
 def rules_of_key(limits: Sequence[KeyLimit]) -> tuple[Rule, ...]:

@@ -10,10 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from chatgate.admission.rules import Rule
-
-Subject = int | str | tuple[int | str, ...]
-"""Whose calls are counted together: an address, the id of a key, a name, or several of them."""
+from chatgate.admission.rules import Rule, Subject
 
 
 class Meter(Protocol):
@@ -66,7 +63,8 @@ class Standing(Struct, frozen=True, gc=False):
     which is what `reset_seconds` states; `limit` is None when there is none. `tokens` is the same of the rules on
     tokens. After a refusal, `reached` names every rule in the way, and `retry_after_seconds` is the wait until all of
     them would admit the call (a multiple of a nanosecond); `fits` is False when none ever will, as the call alone is
-    larger than a limit. `ticket` is what an admitted call holds, None when no rule holds for it.
+    larger than a limit. `ticket` is what an admitted call holds, None when no rule holds for it. `is_degraded` says
+    that a part of the limits was asked, in place of those that several machines count together.
     """
 
     admitted: bool
@@ -78,6 +76,7 @@ class Standing(Struct, frozen=True, gc=False):
     ticket: Ticket | None = None
     tokens: Gauge | None = None
     fits: bool = True
+    is_degraded: bool = False
 
 
 UNLIMITED = Standing(admitted=True, limit=None, remaining=0, reset_seconds=0.0)

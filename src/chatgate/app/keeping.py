@@ -33,13 +33,15 @@ from chatgate.storage.errors import StorageError, StorageUnavailable
 from chatgate.storage.threads import DatabaseThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from chatgate.accounting.folding import Read
     from chatgate.admission.gateway_keys import GatewayKey
     from chatgate.admission.limits import Rule
+    from chatgate.counters.fleet import Fleet
     from chatgate.counters.link import Link
+    from chatgate.counters.money import SharedMoney
     from chatgate.counters.port import Counters
     from chatgate.settings import Settings
     from chatgate.vocabulary.keys import KeyRecord
@@ -77,9 +79,16 @@ class DataDirectoryError(Exception):
 class Keeping:
     """The storage of one process, and what works with it: `keyring`, `running` and `book`."""
 
-    def __init__(self, settings: Settings, number: int = 1, link: Link | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        number: int = 1,
+        link: Link | None = None,
+        on_store: Callable[[str], object] = lambda _: None,
+    ) -> None:
         """Open everything; `number` is the worker's, and `link` its way to the owner of the counters.
 
+        `on_store` is told why Redis cannot be asked, and "" when it can be again, where it is used.
         A database server that is out of reach is no error: it is tried again. Raises `DataDirectoryError`, and
         `StorageError` for a database that cannot be used.
         """
@@ -91,7 +100,17 @@ class Keeping:
             raise DataDirectoryError(error.strerror or str(error)) from error
         self._settings = settings
         self._link = link
-        self._purse: Purse = Holds() if link is None else link.purse
+        self._fleet: Fleet | None = None
+        self._money: SharedMoney | None = None
+        if settings.redis is not None:
+            from chatgate.counters.fleet import Fleet  # noqa: PLC0415 - who has no Redis does not wait for it
+            from chatgate.counters.money import SharedMoney  # noqa: PLC0415 - the same
+
+            self._fleet = Fleet(settings.redis, time.monotonic, on_store)
+            self._money = SharedMoney(self._fleet, _Rows(self), time.monotonic)
+            self._purse: Purse = self._money
+        else:
+            self._purse = Holds() if link is None else link.purse
         self._peppers = pepper.load_or_make(data) if settings.pepper is None else pepper.parse(settings.pepper)
         self._database = open_database(settings.database_url, data)
         self.location = self._database.location
@@ -120,6 +139,10 @@ class Keeping:
 
     def counters(self, rules: tuple[Rule, ...], predecessor: Counters | None) -> Counters:
         """Return what counts by these rules; in this process, what the predecessor has counted goes on."""
+        if self._fleet is not None and self._money is not None:
+            from chatgate.counters.redis import RedisCounters  # noqa: PLC0415 - as above
+
+            return RedisCounters(rules, self._fleet, self._money, time.monotonic_ns)
         if self._link is not None:
             return SharedCounters(self._link, rules)
         limits = predecessor.limits if isinstance(predecessor, LocalCounters) else None
@@ -129,6 +152,8 @@ class Keeping:
         """Begin to look after keys and ledger on the running loop."""
         if self._link is not None:
             self._link.start(self.book)
+        if self._fleet is not None:
+            self._fleet.start()
         keeping = (self._keep_up(), self._keep_refreshing(), self._keep_forgetting())
         self._tasks = [asyncio.create_task(each) for each in keeping]
 
@@ -143,6 +168,20 @@ class Keeping:
                     await self.book.has_looked.wait()
                     if self._link is not None:
                         await self._link.is_loaded.wait()
+                    if self._fleet is not None and self._money is not None:
+                        await self._fleet.first_try.wait()
+                        if self._fleet.is_ready:
+                            await self._money.is_joined.wait()
+
+    @property
+    def is_degraded(self) -> bool:
+        """Tell whether limits are counted by this process alone, because Redis cannot be asked."""
+        return self._fleet is not None and not self._fleet.is_ready
+
+    @property
+    def processes(self) -> int:
+        """Return how many processes were last seen to count together."""
+        return 1 if self._fleet is None else self._fleet.processes
 
     async def close(self) -> None:
         """Write down what is left, as far as that is possible now, and close everything."""
@@ -154,6 +193,9 @@ class Keeping:
         await self.book.close()
         if self._link is not None:
             self._link.close()
+        if self._fleet is not None and self._money is not None:
+            await self._money.close()
+            await self._fleet.close()
         await self._threads.close()
 
     def _prepare(self) -> None:
@@ -288,6 +330,20 @@ class _Ledger:
 
     async def open(self, accounts: Sequence[str]) -> Mapping[str, int]:
         return await self._keeping.threads.write(openings.open_accounts, accounts)
+
+
+class _Rows:
+    """The ledger in the database, for the budgets that several machines share."""
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+
+    async def stored(self, mark: Callable[[], None]) -> None:
+        async with self._keeping.book.at_rest(mark):
+            pass
+
+    async def spent_without(self, accounts: Sequence[str], call_ids: Sequence[str]) -> Mapping[str, int]:
+        return await self._keeping.threads.read(ledger.taken_without, accounts, call_ids)
 
 
 _now = functools.partial(datetime.now, UTC)

@@ -70,7 +70,7 @@ class App:
         When this process is one of several workers, `share` is what it counts in, and `link` its way to the owner of
         the counters. Raises `CatalogueError`, and what `Keeping` raises.
         """
-        self._keeping = Keeping(settings, share.number if share else 1, link)
+        self._keeping = Keeping(settings, share.number if share else 1, link, self._note_store)
         self._log = Log(
             share.alone(write_log) if share else write_log,
             Redaction(settings.secrets()),
@@ -105,6 +105,10 @@ class App:
                 "ledger_unpriced_calls": (
                     "Calls that nobody knew a price for.",
                     lambda: self._keeping.book.gauges.unpriced,
+                ),
+                "limits_degraded": (
+                    "Processes that count limits for themselves, because Redis cannot be asked.",
+                    lambda: self._keeping.is_degraded,
                 ),
                 "reload_failed": (
                     "1 when the configuration was changed and could not be used.",
@@ -226,6 +230,13 @@ class App:
         else:
             self._log.event("reloaded", **({"needs_restart": ", ".join(ignored)} if ignored else {}))
 
+    def _note_store(self, problem: str) -> None:
+        """Tell the log that Redis cannot be asked, or, with "", that it can be again."""
+        if problem:
+            self._log.event("limits_degraded", "warning", problem=problem, share=f"1/{self._keeping.processes}")
+        else:
+            self._log.event("limits_shared")
+
     def _route_records(self) -> None:
         """Send what the standard library and the server log into our log."""
         root = logging.getLogger()
@@ -299,7 +310,8 @@ def _serve_by_workers(
         shared.lock()
         worker = Workers(
             server.workers,
-            aide="the process that counts limits",
+            # With Redis, each of them counts there.
+            aide="" if settings.redis else "the process that counts limits",
             announce=announced,
             ended=ended,
             report=_say,
@@ -308,7 +320,8 @@ def _serve_by_workers(
         if worker is None:
             return
         if worker.number:
-            app = App(settings, share=shared.share(worker.number), link=Link(doorway.connect))
+            link = None if settings.redis else Link(doorway.connect)
+            app = App(settings, share=shared.share(worker.number), link=link)
             uvloop.run(app.run(server.host, port, lambda *_: worker.ready(), load, worker))
         else:
             reserved.close()

@@ -1,11 +1,12 @@
 """Own the command `chatgate check`: judge the configuration and say in plain words what it will do.
 
-Prints no secret and changes nothing: no socket is opened and no directory is made. Exit codes: 0 fine, 2 wrong usage,
-78 bad configuration. Run by the command line.
+Prints no secret and changes nothing: no directory is made, and no socket opened but one to Redis, where that is used.
+Exit codes: 0 fine, 2 wrong usage, 78 bad configuration. Run by the command line.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 
 import click
@@ -48,7 +49,7 @@ def describe(settings: Settings) -> Iterator[tuple[str, str]]:
     trusted = ", ".join(server.trusted_proxies)
     yield "", f"believes X-Forwarded-For from {trusted}" if trusted else "believes X-Forwarded-For from nobody"
     yield from _labelled("limits", map(str, settings.limits)) if settings.limits else [("limits", "none")]
-    yield from _labelled("counters", _describe_counters(server.workers))
+    yield from _labelled("counters", _describe_counters(settings))
     yield from _labelled("budgets", map(str, settings.budgets))
     yield from _labelled("admin API", map(str, settings.admins)) if settings.admins else [("admin API", "off")]
     continuations = {name: provider.continuation for name, provider in catalogue.items()}
@@ -88,8 +89,20 @@ def _describe_ledger(settings: Settings) -> Iterator[str]:
     )
 
 
-def _describe_counters(workers: int) -> Iterator[str]:
+def _describe_counters(settings: Settings) -> Iterator[str]:
     """Say who counts, and what becomes of the counts."""
+    workers, redis = settings.server.workers, settings.redis
+    if redis is not None:
+        from chatgate.storage.redis.connection import RedisError  # noqa: PLC0415 - only who uses it waits for it
+        from chatgate.storage.redis.probe import probe  # noqa: PLC0415 - the same
+
+        yield f"limits and budgets are counted in {redis}, with all who count there"
+        try:
+            yield f"it answers: {asyncio.run(probe(redis))}"
+        except RedisError as error:
+            yield f"it cannot be used now: {error}"
+        yield "while it is away each process counts its part of the limits, and budgets are closed"
+        return
     who = f"by one process for all {workers} workers" if workers > 1 else "by the process that serves"
     yield f"limits and budgets are counted {who}"
     yield "limits begin anew with a restart, budgets are kept"

@@ -179,6 +179,8 @@ def turn(settings: Settings, timing: Timing, ports: dict[str, int]) -> Settings:
         limits=(),
         timeouts=timing.timeouts,
         streams=structs.replace(settings.streams, drain_seconds=timing.drain_seconds),
+        database_url=None,
+        redis=None,
         upstreams=tuple(upstreams),
         models=tuple(structs.replace(model, fallbacks=without_demo(model)) for model in settings.models),
         secret_values=settings.secret_values.union(keys),

@@ -120,14 +120,10 @@ class Environment:
         return self._sections(_LONG_KEYS | _SHORT_KEYS)
 
     def check_names(self) -> None:
-        """Note a problem for every `CHATGATE_*` name that means nothing, and for what this version cannot use."""
+        """Note a problem for every `CHATGATE_*` name that means nothing."""
         for name in sorted(self._values):
             if name.startswith(_PREFIX) and name not in _KNOWN:
                 self._problems.add(Place(name, name), "is not a known variable", nearest(name, _KNOWN))
-        if entry := self.find_secret("CHATGATE_REDIS_URL"):
-            self._problems.add(
-                entry.place, "is not supported yet by this version", "unset it; counters stay in this process"
-            )
 
     def _sections(self, names: Mapping[str, tuple[str, str]]) -> dict[str, Entries]:
         sections: dict[str, Entries] = {section: {} for section in SECTIONS}

@@ -138,6 +138,11 @@ class _Reading:
         self._question_default_model(seed.DEFAULT_MODEL, models)
         data = self._find_data_directory()
         storage = read_storage(self._environment, self._problems)
+        if storage.redis is not None and (storage.database_url or "sqlite").startswith("sqlite"):
+            self._warnings.append(
+                "limits are counted in Redis, and keys and budgets are kept in this machine's SQLite alone; "
+                "several machines need CHATGATE_DATABASE_URL too"
+            )
         self._problems.stop_if_any()
         return Settings(
             config=self._config and self._config[0],
@@ -160,6 +165,7 @@ class _Reading:
             models=models,
             default_model=seed.DEFAULT_MODEL,
             database_url=storage.database_url,
+            redis=storage.redis,
             pepper=storage.pepper,
             warnings=tuple(self._warnings),
             secret_values=accounts.secrets | storage.secrets | admins.secrets,

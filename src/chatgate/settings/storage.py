@@ -1,6 +1,6 @@
-"""Where keys and records are kept, and the secret that digests of keys are made under.
+"""Where keys and records are kept, where machines count together, and the secret that digests of keys are made under.
 
-Owns what the two variables may hold; opens nothing. What a URL of a database means in full is the storage's business.
+Owns what the three variables may hold; opens nothing. What a URL of a database means in full is the storage's business.
 Called by `reading`.
 """
 
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from chatgate.settings.problems import Refusal
+from chatgate.vocabulary.stores import RedisAddress
 
 if TYPE_CHECKING:
     from chatgate.settings.environment import Environment
@@ -30,6 +31,7 @@ class StorageSettings(Struct, frozen=True):
     """The values as they were given, None when they were not, and what in them must stay secret."""
 
     database_url: str | None
+    redis: RedisAddress | None
     pepper: str | None
     secrets: frozenset[str]
 
@@ -39,19 +41,37 @@ class StorageSettings(Struct, frozen=True):
 
 
 def read_storage(environment: Environment, problems: Problems) -> StorageSettings:
-    """Read both variables, or the files that their `…_FILE` variants name."""
+    """Read the variables, or the files that their `…_FILE` variants name."""
     url = environment.find_secret("CHATGATE_DATABASE_URL")
+    redis_url = environment.find_secret("CHATGATE_REDIS_URL")
     pepper = environment.find_secret("CHATGATE_PEPPER")
+    redis: RedisAddress | None = None
     secrets: set[str] = set()
     if url is not None:
         with problems.about(url.place):
             secrets |= secrets_of_url(url.value)
+    if redis_url is not None:
+        with problems.about(redis_url.place):
+            redis = read_redis(redis_url.value)
+            # As it is written and as it is meant.
+            secrets |= {redis.password or "", redis_url.value.rpartition("@")[0].rpartition(":")[2]} - {"", "//"}
     if pepper is not None:
         with problems.about(pepper.place):
             secrets |= set(peppers_of(pepper.value))
     return StorageSettings(
-        None if url is None else url.value, None if pepper is None else pepper.value, frozenset(secrets)
+        None if url is None else url.value, redis, None if pepper is None else pepper.value, frozenset(secrets)
     )
+
+
+def read_redis(url: str) -> RedisAddress:
+    """Read the URL of a Redis or Valkey server. Raises `Refusal`."""
+    try:
+        return RedisAddress.parse(url)
+    except ValueError as error:
+        raise Refusal(
+            "must be the URL of a Redis or Valkey server",
+            "it looks like redis://user:password@host:6379/0, or rediss:// for TLS",
+        ) from error
 
 
 def secrets_of_url(url: str) -> frozenset[str]:

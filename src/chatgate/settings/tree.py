@@ -14,6 +14,7 @@ from typing import Literal
 from msgspec import Struct
 
 from chatgate.vocabulary.money import format_usd
+from chatgate.vocabulary.stores import RedisAddress
 from chatgate.vocabulary.upstreams import Continuation, Timeouts, Upstream
 
 
@@ -180,9 +181,9 @@ class Settings(Struct, frozen=True):
     missing; else it is refused. `hedging_share` is how many second calls there may be for one call, 0 to 0.5.
     `response_seconds` is how long responses are kept for their callers, 0 for not at all. `continuations` says for
     upstreams by name how they go on with an assistant's message, None for not at all; an upstream that is not in it
-    does what its provider does. `default_model` is None when not set. `database_url` is None for a file in `data`, and
-    `pepper`, one a line with the current one first, None for the one that `data` keeps. `warnings` are sentences that
-    an operator may regret not to have read.
+    does what its provider does. `default_model` is None when not set. `database_url` is None for a file in `data`,
+    `redis` where nobody else counts the same calls, and `pepper`, one a line with the current one first, None for the
+    one that `data` keeps. `warnings` are sentences that an operator may regret not to have read.
     """
 
     config: Path | None
@@ -205,6 +206,7 @@ class Settings(Struct, frozen=True):
     models: tuple[ModelSettings, ...]
     default_model: str | None
     database_url: str | None
+    redis: RedisAddress | None
     pepper: str | None
     warnings: tuple[str, ...]
     secret_values: frozenset[str]

@@ -1,4 +1,4 @@
-"""What outlives the process: every statement of SQL, on SQLite and on PostgreSQL.
+"""What outlives the process: every statement of SQL, on SQLite and on PostgreSQL, and what is asked of Redis.
 
 database     one database: reads that see one moment, writes that are whole or not at all, and what keeps it from both
 threads      the same for an event loop, which never waits for a disk or a server
@@ -11,6 +11,7 @@ usage        calls, tokens and money in groups
 pepper       the secret that digests of keys are made under
 backup       copies of a database while it is used, and the way back
 errors       what all of these raise
+redis        what several machines count together in Redis or Valkey: connection, scripts and statements
 
 Importing the package itself loads none of that: a command that needs no database does not wait for one.
 """

@@ -145,6 +145,18 @@ def balances(connection: Connection, accounts: Iterable[str]) -> dict[str, Balan
     return found
 
 
+def taken_without(connection: Connection, accounts: Sequence[str], call_ids: Sequence[str]) -> dict[str, int]:
+    """Return what is spent or reserved in those accounts that have a balance, but for what these calls take of it."""
+    found = {name: sum(balance) for name, balance in balances(connection, accounts).items()}
+    for ids in _parts(call_ids):
+        for call in _load(connection, ids).values():
+            money = calls.money(call.values())
+            for account in money.accounts:
+                if account in found:
+                    found[account] -= money.spent + money.reserved
+    return found
+
+
 def balances_of_periods(connection: Connection, periods: Iterable[str]) -> dict[str, Balance]:
     """Return the balances of all accounts whose names end in one of these: `day/2026-11-23`, `ever/1970-01-01`."""
     endings = [_BUDGETS.c.account.endswith(f"/{period}", autoescape=True) for period in periods]
