@@ -16,7 +16,7 @@ from msgspec import Struct
 from chatgate.routing.affinity import may_follow
 from chatgate.routing.backoff import delay_seconds, honoured_wait
 from chatgate.routing.candidates import SOON_SECONDS
-from chatgate.vocabulary.errors import Blame, Kind, Overloaded, Remedy
+from chatgate.vocabulary.errors import Blame, Overloaded, Remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from chatgate.routing.candidates import Candidate
     from chatgate.routing.table import Route
     from chatgate.vocabulary.errors import GateError
+
+_SILENCES = frozenset({"upstream_connect_timeout", "upstream_silent"})
 
 
 class Plan(Struct, gc=False):
@@ -117,7 +119,7 @@ class Plan(Struct, gc=False):
                 candidate, wait = self.candidate, waited
             candidate = candidate or self._fall_back(now, self._all_tried())
         if candidate is None or now + wait >= self.give_up_at:
-            if self._is_forced and error.kind is Kind.UPSTREAM_TIMEOUT:
+            if self._is_forced and self.candidate.is_silent and error.reason in _SILENCES:
                 soon_seconds = max(self.candidate.circuit.retry_at - now, SOON_SECONDS)
                 raise Overloaded("upstream_down", retry_after_seconds=soon_seconds) from error
             raise error
