@@ -74,13 +74,16 @@ class Ledger(Protocol):
 
 
 class Receipt:
-    """What the owner has taken of limits, to be ended once; void when the connection is another one by then."""
+    """What the owner has taken of limits by the question of this number, to be ended once.
 
-    __slots__ = ("channel", "number")
+    Another owner knows nothing of it and takes no notice of its end: no question of a worker has the number of another.
+    """
 
-    def __init__(self, channel: Channel[Request, Order], number: int) -> None:
-        """Hold what was taken by the question of this number."""
-        self.channel: Channel[Request, Order] | None = channel
+    __slots__ = ("is_open", "number")
+
+    def __init__(self, number: int) -> None:
+        """Begin with all of it still taken."""
+        self.is_open = True
         self.number = number
 
 
@@ -169,7 +172,7 @@ class Link:
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._give_back(future.result())
             raise
-        return answer, Receipt(channel, question.number) if answer.has_receipt else None
+        return answer, Receipt(question.number) if answer.has_receipt else None
 
     def say(self, message: Request) -> None:
         """Say something that needs no answer; nobody hears it while there is no connection."""
@@ -178,10 +181,9 @@ class Link:
 
     def end(self, receipt: Receipt, message: Request) -> None:
         """Say how what was taken has ended; a second time is nothing."""
-        if receipt.channel is not None:
-            if receipt.channel is self._channel:
-                receipt.channel.send(message)
-            receipt.channel = None
+        if receipt.is_open:
+            receipt.is_open = False
+            self.say(message)
 
     def spend(self, call_id: str, cost_nano_usd: int) -> bool:
         """Turn what is set aside for a call into what it cost; False when there is nothing, or no longer."""
