@@ -13,8 +13,11 @@ import chatgate
 from chatgate.admission.limits import Rule, Standing
 from chatgate.i18n import LANGUAGES, Catalogues
 from chatgate.pipeline import Dialect
+from chatgate.protocols.anthropic.dialect import AnthropicDialect
 from chatgate.protocols.openai_dialect import OpenAIDialect
+from chatgate.protocols.openai_operations import OPERATIONS, OperationDialect
 from chatgate.protocols.plain import PlainDialect
+from chatgate.protocols.responses.dialect import ResponsesDialect
 from chatgate.refusals import Refusals, limit_reached
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Overloaded, Phrase, UpstreamError
 from chatgate.vocabulary.exchange import Envelope, Reply, Surface
@@ -25,6 +28,14 @@ DIALECTS: dict[Surface, Dialect] = {
     Surface.PLAIN: PlainDialect("gpt-x"),
     Surface.OPENAI: OpenAIDialect(),
     Surface.ADMIN: OpenAIDialect(),
+    Surface.ANTHROPIC: AnthropicDialect(),
+    Surface.RESPONSES: ResponsesDialect(lambda: "0123", lambda: 0.0, keeps=False),
+    **{operation.surface: OperationDialect(operation) for operation in OPERATIONS},
+}
+FIELDS = {
+    **dict.fromkeys(Surface, {"error"}),
+    Surface.PLAIN: {"code", "msg", "data", "error"},
+    Surface.ANTHROPIC: {"type", "error", "request_id"},
 }
 REFUSALS = Refusals(CATALOGUES, DIALECTS, "ru_RU", KEYS_URL)
 ENVELOPE = Envelope("req_1", "POST", "/", "", {}, "192.0.2.7", 0.0)
@@ -63,7 +74,7 @@ def test_every_situation_has_an_answer_on_every_surface(kind: Kind, surface: Sur
     assert found["x-request-id"] == found["request-id"] == "req_1"
     assert found["content-type"] == "application/json"
     body = json.loads(answer.body)
-    assert set(body) == ({"code", "msg", "data", "error"} if surface is Surface.PLAIN else {"error"})
+    assert set(body) == FIELDS[surface]
     assert body.get("code", answer.status) == answer.status
     assert message(answer) == CATALOGUES.translate("en_US", Phrase("unknown_path"))
 
@@ -180,7 +191,7 @@ def test_a_providers_words_follow_ours() -> None:
     refused = CallerError(
         Kind.INVALID_VALUE, "provider_refused", provider_message="Too long", parameters={"message": "Too long"}
     )
-    assert message(reply(refused, Surface.OPENAI)) == "Too long"
+    assert message(reply(refused, Surface.OPENAI)) == message(reply(refused, Surface.ANTHROPIC)) == "Too long"
     assert message(reply(refused, Surface.PLAIN)) == CATALOGUES.translate(
         "en_US", Phrase("provider_refused", {"message": "Too long"})
     )

@@ -346,6 +346,10 @@ class Pipeline:
         identified, stream, port = call.identified, call.stream, call.port
         envelope, surface = identified.envelope, identified.endpoint.surface
         call.settled.code = error.kind
+        if call.plan is not None and call.admitted is not None and not call.admitted.entry.sent:
+            if isinstance(error, CallerError):
+                call.settled.outcome = _REFUSED
+            self._admitting.release(call.admitted)  # No provider was asked.
         self._write_down(call)
         if stream is not None and stream.is_started:
             port.send(self._refusals.event(surface, error, identified.language, envelope.request_id, stream.relay))

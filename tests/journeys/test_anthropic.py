@@ -237,7 +237,10 @@ async def test_what_cannot_be_carried_is_refused(gateway: Gateway, upstream: Fak
     assert response.status == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
     assert "tools[0]" in response.json()["error"]["message"]
+    assert response.header("x-chatgate-attempts") == "0"
     assert upstream.calls == []
+    (line,) = await gateway.logged("call", request_id=response.header("request-id"))
+    assert (line["outcome"], line["code"]) == ("refused", "invalid_value")
 
 
 async def test_where_the_operator_allows_it_goes_missing(
@@ -264,6 +267,7 @@ async def test_what_one_target_cannot_carry_goes_to_one_that_can(
     assert response.status == 200
     assert upstream.calls == []
     assert len(claude.calls) == 1
+    assert response.header("x-chatgate-attempts") == "1"
 
 
 async def test_hints_are_left_out_and_told(gateway: Gateway, upstream: FakeUpstream) -> None:

@@ -142,6 +142,7 @@ class Trying:
         `serial` counts the tries of the call from 1. `left_seconds` is what is left of the call's time, None when it
         has just begun.
         """
+        self._check(admitted.decoded, candidate.target)
         receipt = await self._take(admitted, candidate) if self._limits_attempts else None
         attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
         try:
@@ -178,6 +179,7 @@ class Trying:
 
         `can_wait` says that comments are a reason to wait longer for that word, as there is no other target.
         """
+        self._check(admitted.decoded, candidate.target)
         receipt = await self._take(admitted, candidate) if self._limits_attempts else None
         attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
         speaking = dialect.at(_answers_in(candidate.target.upstream, decoded.asked))
@@ -336,6 +338,11 @@ class Trying:
         if written is not None:
             request = written.onto(request)
         return self._senders[name].send(request, candidate.upstream.budget.try_take)
+
+    def _check(self, decoded: Decoded, target: Target) -> None:
+        """Raise `CallerError` when a call cannot be put to a target; then it was not tried there, and has no record."""
+        if decoded.asked.foreign is not None or target.upstream.protocol != _CHAT:
+            self._written(decoded, target, None, passes=True)
 
     def _written(self, decoded: Decoded, target: Target, body: bytes | None, *, passes: bool) -> Written:
         """Put a call to an upstream whose protocol is not the caller's, or not OpenAI's. Raises `CallerError`."""

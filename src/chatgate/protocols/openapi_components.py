@@ -70,7 +70,7 @@ _HEADERS: Part = {
     },
     "x-chatgate-attempts": {
         "description": "How many requests were sent to providers for this call; absent where it is not known yet.",
-        "schema": {"type": "integer", "minimum": 1},
+        "schema": {"type": "integer", "minimum": 0},
     },
     "x-chatgate-dropped": {
         "description": "The fields that the provider was not sent, as its protocol has nothing like them.",

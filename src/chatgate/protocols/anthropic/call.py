@@ -51,12 +51,13 @@ class MessagesCall:
 
     protocol: Protocol = "anthropic"
 
-    __slots__ = ("_document", "_drops_parts", "stops")
+    __slots__ = ("_document", "_drops_parts", "_last", "stops")
 
     def __init__(self, document: Document, stops: tuple[str, ...], *, drops_parts: bool) -> None:
         """`drops_parts` says that parts which a target's protocol cannot carry may go missing."""
         self._document = document
         self._drops_parts = drops_parts
+        self._last: tuple[Target, bytes, tuple[str, ...]] | None = None
         self.stops = stops
 
     def encode_own(self, model: str | None) -> bytes:
@@ -71,6 +72,8 @@ class MessagesCall:
 
     def encode_chat(self, target: Target) -> tuple[bytes, tuple[str, ...]]:
         """Return the OpenAI chat's body for a target, and what of the call it goes without. Raises `CallerError`."""
+        if self._last is not None and self._last[0] is target:
+            return self._last[1:]
         upstream = target.upstream
         request = msgspec.json.decode(self._document.body)
         body, losses = to_chat(request, extended=not upstream.is_strict, continuation=upstream.continuation)
@@ -82,7 +85,8 @@ class MessagesCall:
         for name, theirs in upstream.renamed.items():
             if name in body:
                 body[theirs] = body.pop(name)
-        return msgspec.json.encode(body), dropped
+        self._last = (target, msgspec.json.encode(body), dropped)
+        return self._last[1:]
 
 
 def decode_call(body: bytes, *, drops_parts: bool, needs_limit: bool = True) -> Asked:
