@@ -152,7 +152,10 @@ class Trying:
             if answer.status != _OK or answer.headers.get(b"content-type") not in _JSON_TYPES:
                 await self._judge_head(attempt, decoded)
             body = await answer.read(MAX_ANSWER_BYTES)
-            speaking = dialect.at(_answers_in(candidate.target.upstream, decoded.asked))
+            upstream = candidate.target.upstream
+            # Nearly all calls are OpenAI's: no look at more than that.
+            protocol = upstream.protocol if decoded.asked.foreign is None else _answers_in(upstream, decoded.asked)
+            speaking = dialect.at(protocol)
             attempt.body, attempt.usage = speaking.encode_whole(decoded.asked, body)
             if attempt.usage is None:
                 attempt.got_bytes = openai_chat.written_bytes(body)
