@@ -33,7 +33,7 @@ DIALECTS: dict[Surface, Dialect] = {
     **{operation.surface: OperationDialect(operation) for operation in OPERATIONS},
 }
 FIELDS = {
-    **dict.fromkeys(Surface, {"error"}),
+    **{surface: {"error"} for surface in Surface},
     Surface.PLAIN: {"code", "msg", "data", "error"},
     Surface.ANTHROPIC: {"type", "error", "request_id"},
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from chatgate.admission.headers import ratelimit_headers, retry_headers
-from chatgate.admission.standing import Standing
+from chatgate.admission.standing import Gauge, Standing
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,13 @@ def test_retry_headers(seconds: float, whole: int, milliseconds: int) -> None:
     """A wait is rounded up to seconds and milliseconds, and one of more than a minute calls off retries."""
     lines = b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (whole, milliseconds)
     assert retry_headers(seconds) == (lines + b"x-should-retry: false\r\n" if seconds > 60 else lines)
+
+
+@pytest.mark.parametrize("limit", [None, 50])
+@pytest.mark.parametrize("tokens", [None, Gauge(9, 9, 0.0)])
+def test_a_part_of_the_limits_says_that_it_is_one(limit: int | None, tokens: Gauge | None) -> None:
+    """One line more, whatever is limited; none otherwise."""
+    whole = Standing(admitted=True, limit=limit, remaining=3, reset_seconds=1.0, tokens=tokens)
+    part = structs.replace(whole, is_degraded=True)
+    more = set(ratelimit_headers(part).split(b"\r\n")) - set(ratelimit_headers(whole).split(b"\r\n"))
+    assert more == {b"x-chatgate-degraded: limits"}

@@ -82,6 +82,10 @@ _HEADERS: Part = {
     },
     **_standing("requests", "Calls"),
     **_standing("tokens", "Tokens"),
+    "x-chatgate-degraded": {
+        "description": "`limits` while machines that count limits together cannot, and each counts its part of them.",
+        "schema": {"type": "string", "const": "limits"},
+    },
     "retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
     "retry-after-ms": {"description": "The same in milliseconds.", "schema": {"type": "integer", "minimum": 0}},
     "x-should-retry": {
@@ -100,7 +104,7 @@ def _headers(*names: str) -> Part:
 IDS = _headers("x-request-id", "request-id")
 WHO = _headers("x-chatgate-model", "x-chatgate-attempts", "x-chatgate-dropped")
 ESTIMATED = _headers("x-chatgate-estimated")
-STANDING = _headers(*_standing("requests", "Calls"), *_standing("tokens", "Tokens"))
+STANDING = _headers(*_standing("requests", "Calls"), *_standing("tokens", "Tokens"), "x-chatgate-degraded")
 _TRIES = _headers("x-chatgate-attempts")
 _WAIT = _headers("retry-after", "retry-after-ms", "x-should-retry")
 _MORE_HEADERS: dict[str, Part] = {
