@@ -133,12 +133,15 @@ async def storm(
     return [answer for each in found for answer in each]
 
 
-async def test_exactly_a_hundred_of_eight_hundred(machines: Machines, upstream: FakeUpstream) -> None:
+async def test_exactly_a_hundred_of_eight_hundred(
+    machines: Machines, redis: RedisServer, upstream: FakeUpstream
+) -> None:
     """Over two machines with two workers each; the headers count down over all of them."""
     gateways = await machines.start(configuration(upstream, limit("global", 100), workers=WORKERS), workers=WORKERS)
     answers = await storm(gateways)
     assert Counter(answer.status for answer in answers) == {200: 100, 429: 700}
     assert not any(answer.header("x-chatgate-degraded") for answer in answers)
+    assert f"counted in {redis.url}" in gateways[0].output()
     left = [int(answer.header("x-ratelimit-remaining-requests") or -1) for answer in answers if answer.status == 200]
     assert sorted(left) == list(range(100))
     await machines.stop(gateways)

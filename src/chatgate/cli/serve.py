@@ -73,6 +73,8 @@ def banner(settings: Settings, default_model: str, host: str, port: int) -> Iter
     yield _line("Open to", _open_to(settings, host))
     yield _line("Keys", _keys(settings))
     yield _line("Limits", ", ".join(map(str, settings.limits)) or "none")
+    if settings.redis is not None:
+        yield _line("", f"counted in {settings.redis}, together with all who count there")
     if settings.budgets:
         yield _line("Budgets", ", ".join(map(str, settings.budgets)))
     if settings.admins:
