@@ -190,11 +190,12 @@ class Keeping:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._link is not None:
             self._link.decline()
+        if self._money is not None:
+            await self._money.close()
         await self.book.close()
         if self._link is not None:
             self._link.close()
-        if self._fleet is not None and self._money is not None:
-            await self._money.close()
+        if self._fleet is not None:
             await self._fleet.close()
         await self._threads.close()
 
