@@ -8,8 +8,10 @@
     rounds          every part of every peer, interleaved, and remembered so that a run can be taken up again
     quick           the regression guard: ratios within one run, and instructions per call
     instructions    instructions counted by callgrind
-    scale           cost over models, connections and hundreds of thousands of calls
+    scale           cost over keys, models, connections, workers and hundreds of thousands of calls
+    folding         how fast a database takes calls into the ledger, by the size of batches
     report, charts  medians, the table, JSON, SVG; `page` writes docs/performance.md from them
 
-Nothing here is imported by the gateway, and the gateway is not imported here: it is started like every other peer.
+Nothing here is imported by the gateway, which is started like every other peer. Only `scale` and `folding` import a
+part of it: what makes keys, and what folds.
 """

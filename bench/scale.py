@@ -231,13 +231,15 @@ def _over_calls(bench: Bench) -> dict[str, float]:
 
 
 def measure(cores: Cores, *, seconds: float) -> Scaled:
-    """Measure it all; takes about two minutes."""
+    """Measure it all; takes about four minutes."""
+    load_average = os.getloadavg()[0]
     logs = CACHE / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with Rig(cores.rig, CACHE) as rig:
         bench = Bench(rig, cores.gateway, logs, seconds)
         return {
             "taken": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "load_average": load_average,
             "cpu_us_per_call_by_keys": _over_keys(bench),
             "cpu_us_per_call_by_models": _over_models(bench),
             "cpu_us_per_call_by_connections": _over_connections(bench),
@@ -257,7 +259,10 @@ def _thousands(number: str) -> str:
 
 def text(scaled: Scaled) -> str:
     """Return the section of the page, which is also what is printed."""
-    introduction = f"Taken {scaled['taken']}, chatgate alone, {CALLING} callers; medians with lowest and highest."
+    introduction = (
+        f"Taken {scaled['taken']}, chatgate alone, {CALLING} callers; medians with lowest and highest. "
+        f"Load average at the start: {scaled['load_average']:.2f}."
+    )
     parts = [f"## Whether it grows\n\n{introduction}\n"]
     for name, title in (("keys", "keys"), ("models", "models"), ("connections", "open connections")):
         costs = scaled.get(f"cpu_us_per_call_by_{name}")
