@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from chatgate.vocabulary.keys import KeyRecord
 
 _PLAIN, _CHAT = Surface.PLAIN, Operation.CHAT
+_WITHOUT_DOOR = (Surface.PLAIN, Surface.ADMIN)
 _NO_KEY, _GATEWAY = KeyKind.NONE, KeyKind.GATEWAY
 _NO_RULES: tuple[Rule, ...] = ()
 _MAX_KEYS = 10_000
@@ -86,8 +87,9 @@ class Admitting:
             raise CallerError(Kind.PERMISSION_DENIED, "address_not_allowed", parameters={"address": address.text})
         key = key_of_head(envelope.headers, envelope.query)
         caller = Caller(address.text, address.counted_as, key)
-        # The pages and documents are for everyone who may come in, and the plain API may bring its key in the body.
-        if endpoint.surface is not _PLAIN or (key.kind is not _NO_KEY and endpoint.operation is _CHAT):
+        # The pages and documents are for everyone who may come in, the plain API may bring its key in the body, and the
+        # admin API has a door of its own.
+        if endpoint.surface not in _WITHOUT_DOOR or (key.kind is not _NO_KEY and endpoint.operation is _CHAT):
             self._door.check(key)
             if key.kind is _GATEWAY:
                 caller = self._recognise(caller)

@@ -22,6 +22,8 @@ from storage.redis.redis_server import RedisServer
 SECONDS = float(os.environ.get("CHATGATE_TEST_FAULT_SECONDS", "5"))
 BUDGET = Budget("key", "k", "ever", 10**12, 0)
 CALLERS = 10
+MOST = 1000
+"""What a call can cost, in nano-USD."""
 
 
 class Process:
@@ -62,7 +64,7 @@ class Process:
         for number in range(10**6):
             if time.monotonic() > end:
                 return
-            call_id, amount = f"{name}-{number}", self._chance.randrange(1000)
+            call_id, amount = f"{name}-{number}", self._chance.randrange(MOST)
             asking = asyncio.create_task(self.reserve(call_id, amount))
             if self._chance.random() < 0.05:
                 await self._pause(0.002)
@@ -107,8 +109,8 @@ async def fault(server: RedisServer, processes: Sequence[Process], chance: rando
         await asyncio.to_thread(server.ask, "FLUSHALL" if kind == "forget" else "SCRIPT FLUSH")
 
 
-async def test_no_fault_of_the_store_loses_or_invents_money() -> None:
-    """When all is calm again, the store says to the digit what the calls cost, and nothing is held."""
+async def test_no_fault_of_the_store_loses_money() -> None:
+    """When all is calm again, the store says at least what the calls cost, and no more than what was under way then."""
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
     chance = random.Random(seed)
@@ -124,16 +126,19 @@ async def test_no_fault_of_the_store_loses_or_invents_money() -> None:
             (process, f"{number}-{caller}") for number, process in enumerate(processes) for caller in range(CALLERS)
         ]
         calling = asyncio.gather(*[process.call(name, end) for process, name in names])
+        faults = 0
         while time.monotonic() < end:
             await asyncio.sleep(chance.uniform(0.1, 1))
             await fault(server, processes, chance)
+            faults += 1
         await calling
         costs = [cost for process in processes for cost in process.settled.values()]
         assert len(costs) > CALLERS * SECONDS
         async with asyncio.timeout(20):
-            while (left := await probed(processes)) is None:  # noqa: ASYNC110 - as a caller would find out
+            while (spent := await probed(processes)) is None:  # noqa: ASYNC110 - as a caller would find out
                 await asyncio.sleep(0.1)
-        assert BUDGET.limit_nano_usd - left == sum(costs)
+        # Of calls whose question nobody can say the fate of, the money set aside may stay set aside.
+        assert 0 <= spent - sum(costs) < faults * len(names) * MOST
     finally:
         for process in processes:
             await process.money.close()
@@ -142,15 +147,12 @@ async def test_no_fault_of_the_store_loses_or_invents_money() -> None:
 
 
 async def probed(processes: Sequence[Process]) -> int | None:
-    """Return what is left of the budget when all processes have told what they have to, None while that is not so."""
+    """Return what is spent and held of the budget, None while that cannot be told."""
     for process in processes:
         await process.known()
-        # What was told before an answer has been done, and what the answer before it brought about has been told.
-        await process.fleet.renew()
-        await process.fleet.renew()
     try:
         refused = await processes[0].reserve("probe", 10**13)
     except Overloaded:
         return None
     assert isinstance(refused, Refusal)
-    return refused.reached[0].remaining_nano_usd
+    return BUDGET.limit_nano_usd - refused.reached[0].remaining_nano_usd

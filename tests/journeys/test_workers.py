@@ -317,9 +317,9 @@ async def test_a_port_in_use_is_told_once(upstream: FakeUpstream, tmp_path: Path
                 assert "Plain API" not in said
 
 
-async def test_port_0_is_one_port_for_all(upstream: FakeUpstream) -> None:
+async def test_port_0_is_one_port_for_all(upstream: FakeUpstream, tmp_path: Path) -> None:
     """The parent takes a free one, and the banner names it."""
-    environment = {"OPENAI_BASE_URL": upstream.base_url, "CHATGATE_WORKERS": "3"}
+    environment = {"OPENAI_BASE_URL": upstream.base_url, "CHATGATE_WORKERS": "3", "CHATGATE_DATA": str(tmp_path)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "chatgate", "serve", "--port", "0"),
         env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **environment},

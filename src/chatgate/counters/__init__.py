@@ -10,8 +10,10 @@ wire      what is said over it
 owner     the one that counts for all workers
 hosting   its process: its connections and its clock
 readings  how it learns from the workers what the database says is spent
-redis     kept in Redis, for gateways on several machines: `asking` (which rules, what the answers mean), `fleet` (the
-          way there, and who else counts), `money` (budgets, and what they have spent when the store has forgotten it)
+redis     kept in Redis, for gateways on several machines
+asking    which rules hold for a call there, and what the answers mean
+fleet     the way there, and who else counts
+money     the budgets there, and what they have spent when the store has forgotten it
 
 A call is taken from all of its limits and budgets in one question, and told of once more when it has ended. Knows how
 to count nothing itself: that is `admission`'s and `accounting`'s. Made by `app`; `admitting` and `attempts` ask.
