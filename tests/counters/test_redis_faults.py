@@ -109,8 +109,8 @@ async def fault(server: RedisServer, processes: Sequence[Process], chance: rando
         await asyncio.to_thread(server.ask, "FLUSHALL" if kind == "forget" else "SCRIPT FLUSH")
 
 
-async def test_no_fault_of_the_store_loses_money() -> None:
-    """When all is calm again, the store says at least what the calls cost, and no more than what was under way then."""
+async def test_no_fault_of_the_store_loses_or_invents_money() -> None:
+    """When all is calm again, the store says to the digit what the calls cost, and nothing is held."""
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
     chance = random.Random(seed)
@@ -126,19 +126,18 @@ async def test_no_fault_of_the_store_loses_money() -> None:
             (process, f"{number}-{caller}") for number, process in enumerate(processes) for caller in range(CALLERS)
         ]
         calling = asyncio.gather(*[process.call(name, end) for process, name in names])
-        faults = 0
         while time.monotonic() < end:
             await asyncio.sleep(chance.uniform(0.1, 1))
             await fault(server, processes, chance)
-            faults += 1
         await calling
         costs = [cost for process in processes for cost in process.settled.values()]
         assert len(costs) > CALLERS * SECONDS
-        async with asyncio.timeout(20):
-            while (spent := await probed(processes)) is None:  # noqa: ASYNC110 - as a caller would find out
-                await asyncio.sleep(0.1)
-        # Of calls whose question nobody can say the fate of, the money set aside may stay set aside.
-        assert 0 <= spent - sum(costs) < faults * len(names) * MOST
+        # What nobody could confirm while the store was away is told again until it is.
+        spent, deadline = await probed(processes), time.monotonic() + 20
+        while spent != sum(costs) and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+            spent = await probed(processes)
+        assert spent == sum(costs)
     finally:
         for process in processes:
             await process.money.close()

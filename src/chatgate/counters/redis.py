@@ -7,6 +7,7 @@ the store, `money` the budgets. `app` makes one for each configuration.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
@@ -150,6 +151,10 @@ class RedisCounters:
             except RedisError:
                 self._money.doubt(money)
                 break
+            except asyncio.CancelledError:
+                # The store may have set it aside, and its answer may never come.
+                self._money.doubt(money)
+                raise
             else:
                 return self._taken_with_money(counted, money, budgets, took)
         raise Overloaded("accounting_unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
@@ -185,10 +190,7 @@ class RedisCounters:
         def give_back(answer: Any) -> None:  # noqa: ANN401 - an answer of the store
             if answer[0] != 1:
                 return
-            took = statements.took(answer, asks, money)
-            self._correct(self._noted(counted, took), None)
-            if money is not None:
-                self._money.doubt(money)
+            self._correct(self._noted(counted, statements.took(answer, asks, money)), None)
 
         answer = await self._fleet.ask(
             statements.take(self._fleet.session, self._fleet.patience_us(), asks, money), give_back
