@@ -22,7 +22,7 @@ from drill.small_gateway import Start
 
 ALL = tuple(parts())
 QUICK = structs.replace(
-    short(Timeouts(), 1.0), timeouts=Timeouts(1.0, 0.6, 0.6, 8.0), slow_seconds=2.0, stall_seconds=2.0
+    short(Timeouts(), 1.0), timeouts=Timeouts(2.0, 1.5, 1.5, 12.0), slow_seconds=4.0, stall_seconds=4.0
 )
 
 

@@ -87,7 +87,7 @@ def test_a_fault_can_pass() -> None:
 def test_the_pace_keeps_what_was_configured_shorter() -> None:
     """A short drill never has more patience than the configuration, and faults are always beyond it."""
     pace = short(Timeouts(5.0, 0.3, 120.0, 1800.0), 15.0)
-    assert pace.timeouts == Timeouts(1.0, 0.3, 1.0, 15.0)
+    assert pace.timeouts == Timeouts(2.0, 0.3, 2.0, 20.0)
     assert pace.drain_seconds == 1.0
     for timeouts in (Timeouts(), Timeouts(5.0, 10.0, 10.0, 60.0)):
         pace = full(timeouts, 15.0)

@@ -8,7 +8,7 @@ from msgspec import Struct, structs
 
 from chatgate.vocabulary.upstreams import Timeouts
 
-_SHORT: Final = Timeouts(connect_seconds=1.0, first_token_seconds=1.0, idle_seconds=1.0, total_seconds=15.0)
+_SHORT: Final = Timeouts(connect_seconds=2.0, first_token_seconds=2.0, idle_seconds=2.0, total_seconds=20.0)
 _SHORT_DRAIN_SECONDS: Final = 1.0
 
 
@@ -39,8 +39,8 @@ def short(timeouts: Timeouts, drain_seconds: float) -> Timing:
         timeouts=Timeouts(**shortened),
         word_seconds=0.001,
         retry_after_seconds=1,
-        slow_seconds=3.0,
-        stall_seconds=3.0,
+        slow_seconds=5.0,
+        stall_seconds=5.0,
         outage_seconds=3600.0,
         outage_calls=8,
         outage_pause_seconds=0.1,
