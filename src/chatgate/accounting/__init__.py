@@ -9,7 +9,6 @@ prices     which rates a model has: the configuration's, else the catalogue's
 catalogue  the prices of genai-prices, read offline
 holds      money set aside before a call and settled after it, against every budget at once
 periods    the calendar that budgets go by
-leases     calls in flight, as slots that die with their owner
 records    what is written about a call
 ledger     the rows that records add up to, and the balances that rows add up to
 journal    the append-only files in which records survive a crash: their writer
