@@ -142,13 +142,13 @@ class Trying:
         `serial` counts the tries of the call from 1. `left_seconds` is what is left of the call's time, None when it
         has just begun.
         """
-        self._check(admitted.decoded, candidate.target)
+        written = self._written(admitted.decoded, candidate.target)
         receipt = await self._take(admitted, candidate) if self._limits_attempts else None
         attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
         try:
             if self._is_durable:
                 await admitted.entry.synced()
-            answer = attempt.answer = await self._send(attempt, decoded, left_seconds)
+            answer = attempt.answer = await self._send(attempt, decoded, left_seconds, written)
             if answer.status != _OK or answer.headers.get(b"content-type") not in _JSON_TYPES:
                 await self._judge_head(attempt, decoded)
             body = await answer.read(MAX_ANSWER_BYTES)
@@ -182,7 +182,7 @@ class Trying:
 
         `can_wait` says that comments are a reason to wait longer for that word, as there is no other target.
         """
-        self._check(admitted.decoded, candidate.target)
+        written = self._written(admitted.decoded, candidate.target)
         receipt = await self._take(admitted, candidate) if self._limits_attempts else None
         attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
         speaking = dialect.at(_answers_in(candidate.target.upstream, decoded.asked))
@@ -201,7 +201,7 @@ class Trying:
         try:
             if self._is_durable:
                 await admitted.entry.synced()
-            attempt.answer = await self._send(attempt, decoded, left_seconds)
+            attempt.answer = await self._send(attempt, decoded, left_seconds, written)
             await self._judge_head(attempt, decoded)
             if await attempt.answer.forward(take) and not relay.done:
                 held.append(relay.end())
@@ -231,7 +231,8 @@ class Trying:
         try:
             if self._is_durable:
                 await admitted.entry.synced()
-            attempt.answer = await self._send(attempt, decoded, left_seconds, body, passes=False)
+            written = self._written(decoded, candidate.target, body, passes=False)
+            attempt.answer = await self._send(attempt, decoded, left_seconds, written, body)
             await self._judge_head(attempt, decoded)
         except GateError as error:
             self.failed(attempt, error, admitted)
@@ -317,41 +318,41 @@ class Trying:
         attempt: Attempt,
         decoded: Decoded,
         left_seconds: float | None,
+        written: Written | None,
         body: bytes | None = None,
-        *,
-        passes: bool = True,
     ) -> Awaitable[Answer]:
         """Send the request; what is returned gives the answer once its head is there.
 
-        `body` is an OpenAI chat's in place of the call's own. Without `passes` the answer has to come as OpenAI's.
+        `written` is as from `_written`; where that is None, `body` is sent in place of the call's own.
         """
-        candidate, asked = attempt.candidate, decoded.asked
+        candidate = attempt.candidate
         target = candidate.target
-        name, written = target.upstream.name, None
-        if asked.foreign is not None or target.upstream.protocol != _CHAT:
-            written = self._written(decoded, target, body, passes=passes)
-            body, attempt.dropped = written.body, written.dropped
+        name, path = target.upstream.name, ""
+        if written is not None:
+            body, path, attempt.dropped = written.body, written.path, written.dropped
         elif body is None:
-            body = openai_chat.encode_request(asked.chat, target)
+            body = openai_chat.encode_request(decoded.asked.chat, target)
         patience_seconds = None
         if candidate.is_silent and candidate.is_last_resort(attempt.number):
             patience_seconds = LAST_RESORT_SECONDS
-        path = "" if written is None else written.path
         request = self._requests[name].chat(body, attempt.secret, left_seconds, patience_seconds, path)
         if written is not None:
             request = written.onto(request)
         return self._senders[name].send(request, candidate.upstream.budget.try_take)
 
-    def _check(self, decoded: Decoded, target: Target) -> None:
-        """Raise `CallerError` when a call cannot be put to a target; then it was not tried there, and has no record."""
-        if decoded.asked.foreign is not None or target.upstream.protocol != _CHAT:
-            self._written(decoded, target, None, passes=True)
+    def _written(
+        self, decoded: Decoded, target: Target, body: bytes | None = None, *, passes: bool = True
+    ) -> Written | None:
+        """Put a call to an upstream whose protocol is not the caller's, or not OpenAI's; None where both are.
 
-    def _written(self, decoded: Decoded, target: Target, body: bytes | None, *, passes: bool) -> Written:
-        """Put a call to an upstream whose protocol is not the caller's, or not OpenAI's. Raises `CallerError`."""
-        upstream = target.upstream
-        writing = self._writings[_answers_in(upstream, decoded.asked) if passes else upstream.protocol]
-        return writing.write(decoded.asked, decoded.identified.envelope.headers, target, body, passes=passes)
+        `body` is an OpenAI chat's in place of the call's own. Without `passes` the answer has to come as OpenAI's.
+        Raises `CallerError` when the call cannot be put so; before anything is begun, it was not tried there.
+        """
+        asked, upstream = decoded.asked, target.upstream
+        if asked.foreign is None and upstream.protocol == _CHAT:
+            return None
+        writing = self._writings[_answers_in(upstream, asked) if passes else upstream.protocol]
+        return writing.write(asked, decoded.identified.envelope.headers, target, body, passes=passes)
 
     async def _judge_head(self, attempt: Attempt, decoded: Decoded) -> None:
         """Raise what the head of an answer says, unless it says success."""
