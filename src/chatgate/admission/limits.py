@@ -41,6 +41,7 @@ from chatgate.admission.rules import (
     Rule,
     Subject,
     identity_of,
+    lowest_of,
     matcher_of,
     rules_of_key,
     subject_of,
@@ -253,10 +254,6 @@ class Limits:
 
     def _watched(self, rules: Iterable[Rule], meters: _Meters) -> tuple[_Watch, ...]:
         """Give each rule the meter that counts what it limits; of rules on the same, the lowest amount counts."""
-        lowest: dict[Identity, Rule] = {}
-        for rule in rules:
-            other = lowest.get(identity := identity_of(rule))
-            lowest[identity] = rule if other is None or rule.amount < other.amount else other
         return tuple(
             [
                 _Watch(
@@ -268,7 +265,7 @@ class Limits:
                     subject_of(rule.scope),
                     None if rule.models is None else matcher_of(rule.models),
                 )
-                for identity, rule in lowest.items()
+                for identity, rule in lowest_of(rules).items()
             ]
         )
 

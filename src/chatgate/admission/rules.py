@@ -7,7 +7,7 @@ here, the pipeline says `Facts` and a `Bound`, `limits` decides.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from types import MappingProxyType
 
@@ -97,6 +97,15 @@ _SECOND_NS = 1_000_000_000
 def identity_of(rule: Rule) -> Identity:
     """Return what a rule counts; its window is in nanoseconds."""
     return rule.scope, rule.resource, round(rule.window_seconds * _SECOND_NS), rule.models
+
+
+def lowest_of(rules: Iterable[Rule]) -> dict[Identity, Rule]:
+    """Return the rule that counts of those on the same: that with the lowest amount."""
+    lowest: dict[Identity, Rule] = {}
+    for rule in rules:
+        other = lowest.get(identity := identity_of(rule))
+        lowest[identity] = rule if other is None or rule.amount < other.amount else other
+    return lowest
 
 
 def subject_of(scope: tuple[str, ...]) -> Callable[[Facts], Subject | None]:

@@ -18,7 +18,7 @@ from chatgate.admission.rules import (
     RESOURCES,
     USD,
     Subject,
-    identity_of,
+    lowest_of,
     matcher_of,
     subject_of,
 )
@@ -29,7 +29,6 @@ from chatgate.vocabulary.errors import Kind as ErrorKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-    from chatgate.admission.rules import Identity
 
 _MICROSECONDS = 1_000_000
 _NANOSECONDS_OF_ONE = 1_000
@@ -169,10 +168,6 @@ class Share:
 
 def _watched(rules: Iterable[Rule], whose: str) -> tuple[_Watch, ...]:
     """Prepare rules; of those on the same, the lowest amount counts."""
-    lowest: dict[Identity, Rule] = {}
-    for rule in rules:
-        other = lowest.get(identity := identity_of(rule))
-        lowest[identity] = rule if other is None or rule.amount < other.amount else other
     return tuple(
         [
             _Watch(
@@ -184,7 +179,7 @@ def _watched(rules: Iterable[Rule], whose: str) -> tuple[_Watch, ...]:
                 subject_of(rule.scope),
                 None if rule.models is None else matcher_of(rule.models),
             )
-            for identity, rule in lowest.items()
+            for identity, rule in lowest_of(rules).items()
         ]
     )
 
