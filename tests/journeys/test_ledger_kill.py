@@ -16,7 +16,8 @@ from fakes.upstream import FakeUpstream
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROUNDS = int(os.environ.get("CHATGATE_TEST_KILL_ROUNDS", "10"))
-CALLS_PER_ROUND = 60
+CALLS_PER_ROUND = 10_000
+"""More than are made before the gateway is killed, however fast the machine is."""
 PATIENCE = 0.999
 """How likely a round goes on waiting for its first answer, each hundredth of a second."""
 
