@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from accounting.books import COST, TARGET, USAGE, Office, begin, key, office, serve
+from chatgate.accounting import book as bookkeeping
+from chatgate.accounting import recent
 from chatgate.accounting.book import Book
 from chatgate.accounting.folding import RECENT_BATCH
 from chatgate.accounting.holds import Budget, Holds
@@ -131,6 +133,24 @@ async def test_running_folds_by_itself(tmp_path: Path) -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert states(place) == {"c1": "settled"}
+        await book.close()
+
+
+async def test_much_is_folded_before_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While memory still has all of it: from files it would cost twice as much, just when there is the least time."""
+    monkeypatch.setattr(recent, "MANY", 8)
+    monkeypatch.setattr(bookkeeping, "FOLDING_SECONDS", 3600.0)
+    async with office(tmp_path) as place:
+        book = place.book()
+        running = asyncio.ensure_future(book.run())
+        await book.has_looked.wait()
+        for number in range(4):
+            serve(book, f"c{number}")
+        async with asyncio.timeout(30):
+            await place.store.has_folded.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert set(states(place)) == {"c0", "c1", "c2", "c3"}
         await book.close()
 
 

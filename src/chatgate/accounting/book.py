@@ -8,6 +8,7 @@ was written to the database meanwhile. One process, one book, one journal. Knows
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -32,7 +33,7 @@ from chatgate.vocabulary.upstreams import Target
 _LOG = logging.getLogger(__name__)
 
 FOLDING_SECONDS: Final = 0.5
-"""How often what was written is taken to the database, and the disk is looked after."""
+"""How often what was written is taken to the database, and the disk is looked after; sooner when there is much."""
 
 BRIEF_SECONDS: Final = 0.05
 """How long the rest is after a batch that did not take all that was written meanwhile."""
@@ -112,6 +113,8 @@ class Book:
         self._load = load
         self._loading: asyncio.Future[None] | None = None
         self.is_durable = durability == "power"
+        self._has_much = asyncio.Event()
+        journal.recent.on_many = self._has_much.set
         self.has_looked = asyncio.Event()
         """Set once `run` has tried to bring the database up to date, and to learn what budgets have spent."""
         self.set_budgets(budgets)
@@ -252,7 +255,14 @@ class Book:
                 took_seconds = self._means.clock() - began_at
                 rest_seconds = REST * took_seconds if self._folding.has_backlog else BRIEF_SECONDS
                 rest_seconds = min(rest_seconds, FOLDING_SECONDS)
-            await asyncio.sleep(rest_seconds)
+            await self._rest(rest_seconds)
+
+    async def _rest(self, seconds: float) -> None:
+        """Rest for a while, or until much was written: read from memory it costs half of what it costs from files."""
+        self._has_much.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._has_much.wait()
 
     async def tick(self, *, batches: int | None = None) -> bool:
         """Do once what `run` does again and again; False when the database could not be written.

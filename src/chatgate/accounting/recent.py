@@ -7,28 +7,40 @@ emptied by `folding`.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
+from typing import Final
 
 from chatgate.accounting.records import Record
 from chatgate.accounting.segments import Position
 
+MANY: Final = 2048
+"""So many records are worth folding before their time: long before memory has no room for more."""
+
 
 class Recent:
-    """Records by where they end. It has all that was written after `begin`, which is None while that is nothing."""
+    """Records by where they end. It has all that was written after `begin`, which is None while that is nothing.
 
-    def __init__(self, max_records: int = 8192) -> None:
+    `on_many` is called whenever their number comes to `MANY`.
+    """
+
+    def __init__(self, max_records: int = 8 * MANY) -> None:
         """Begin with none; when there would be more than `max_records`, the files are what has them."""
         self._max_records = max_records
         self._ends: list[Position] = []
         self._records: list[Record] = []
         self.begin: Position | None = None
+        self.on_many: Callable[[], object] = _nobody
 
     def add(self, end: Position, record: Record) -> None:
         """Take a record that was written."""
-        if len(self._records) >= self._max_records:
+        records = self._records
+        if len(records) >= self._max_records:
             self.begin_at(end)
             return
         self._ends.append(end)
-        self._records.append(record)
+        records.append(record)
+        if len(records) == MANY:
+            self.on_many()
 
     def begin_at(self, place: Position) -> None:
         """Have nothing, and all that is written after a place."""
@@ -51,3 +63,7 @@ class Recent:
         count = bisect_right(self._ends, through)
         del self._ends[:count], self._records[:count]
         self.begin = through
+
+
+def _nobody() -> None:
+    """Tell nobody."""
