@@ -249,9 +249,9 @@ class Pipeline:
             attempt = await self._calling.whole(admitted, dialect, plan)
         call.settled.outcome, call.settled.status = _COMPLETED, _OK
         call.attempt, call.usage, call.got_bytes = attempt, attempt.usage, attempt.got_bytes
-        waiting = self._write_down(call)
-        if waiting is not None:
-            await waiting
+        self._write_down(call)
+        if self._is_durable:
+            await admitted.entry.synced()
         if admitted.decoded.asked.foreign is not None:
             await self._memory.keep(admitted.decoded, attempt.body)
         call.port.reply(Reply(_OK, self._headers_of(admitted, plan, attempt) + JSON_TYPE, attempt.body))
@@ -286,7 +286,8 @@ class Pipeline:
 
         def settle() -> Awaitable[None] | None:
             call.settled.outcome, call.settled.status = _COMPLETED, _OK
-            waiting = self._write_down(call)
+            self._write_down(call)
+            waiting = admitted.entry.synced() if self._is_durable else None
             if admitted.decoded.asked.foreign is None or stream.relay is None:
                 return waiting
             return self._keep(admitted.decoded, stream.relay, waiting)
@@ -351,6 +352,8 @@ class Pipeline:
                 call.settled.outcome = _REFUSED
             self._admitting.release(call.admitted)  # No provider was asked.
         self._write_down(call)
+        if self._is_durable and call.admitted is not None:
+            await call.admitted.entry.synced()
         if stream is not None and stream.is_started:
             port.send(self._refusals.event(surface, error, identified.language, envelope.request_id, stream.relay))
             port.finish()
@@ -369,14 +372,14 @@ class Pipeline:
         call.settled.status = reply.status
         port.reply(reply)
 
-    def _write_down(self, call: _Call) -> Awaitable[None] | None:
+    def _write_down(self, call: _Call) -> None:
         """Tell the book and the limits how the call ended, before its caller learns of it; a second time is nothing.
 
-        What is returned has to be waited for where records must outlive the power.
+        Where records must outlive the power, the disk has to be waited for after that.
         """
         admitted, settled, stream = call.admitted, call.settled, call.stream
         if admitted is None or admitted.entry.is_settled:
-            return None
+            return
         if stream is not None:
             call.usage = stream.usage
             if call.usage is None:
@@ -401,7 +404,6 @@ class Pipeline:
         receipt, further = admitted.receipt, None if attempt is None else attempt.receipt
         if further is not None or (receipt is not None and self._admitting.can_correct(receipt)):
             self._correct(call, admitted, receipt, further)
-        return entry.synced() if self._is_durable else None
 
     def _correct(self, call: _Call, admitted: Admitted, *receipts: object) -> None:
         """Tell the limits what the call has used of what it took."""

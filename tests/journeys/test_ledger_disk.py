@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import resource
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +68,132 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"a small disk cannot be mounted here, which takes root: {mounted.stderr.strip()}")
     yield tmp_path
     subprocess.run(["umount", data], check=True)
+
+
+class Image:
+    """A disk that is a file, mounted as a directory."""
+
+    def __init__(self, file: Path, directory: Path) -> None:
+        """Make the disk, and mount it; skip where that is not possible."""
+        if shutil.which("mkfs.ext4") is None:
+            pytest.skip("there is no mkfs.ext4 (Debian: apt-get install e2fsprogs)")
+        self._file, self._directory = file, directory
+        directory.mkdir(mode=0o700)
+        with file.open("wb") as image:
+            image.truncate(2 * DISK_BYTES)
+        subprocess.run(["mkfs.ext4", "-q", file], check=True)
+        mounted = self._mount()
+        if mounted.returncode:
+            pytest.skip(f"a disk in a file cannot be mounted here, which takes root: {mounted.stderr.strip()}")
+        if not self._switch.exists():
+            self.remove()
+            pytest.skip("this kernel does not let a disk fail on purpose")
+
+    def fail(self) -> None:
+        """Have the system find the disk broken, and so make it read-only under whoever writes to it."""
+        self._switch.write_text("1")
+
+    def repair(self) -> None:
+        """Do what an operator does after that, once nobody uses it."""
+        self.remove()
+        subprocess.run(["e2fsck", "-fy", self._file], check=False, stdout=subprocess.DEVNULL)
+        assert self._mount().returncode == 0
+
+    def remove(self) -> None:
+        """Unmount it."""
+        subprocess.run(["umount", self._directory], check=True)
+
+    @property
+    def _switch(self) -> Path:
+        device = self._directory.stat().st_dev
+        name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
+        return Path("/sys/fs/ext4") / name / "trigger_fs_error"
+
+    def _mount(self) -> subprocess.CompletedProcess[str]:
+        options = ["-o", "loop,errors=remount-ro"]
+        return subprocess.run(
+            ["mount", *options, self._file, self._directory], capture_output=True, text=True, check=False
+        )
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[Image]:
+    """Return a disk that can break, whose directory is `data`."""
+    made = Image(tmp_path / "disk.img", tmp_path / "data")
+    yield made
+    made.remove()
+
+
+async def test_a_disk_that_becomes_read_only(tmp_path: Path, image: Image, upstream: FakeUpstream) -> None:
+    """Calls are refused before the upstream hears of them, and what was told to callers is there after the repair.
+
+    The system itself makes the disk read-only, under a gateway that has files open on it; with `durability = "power"`
+    nothing that was told is only in the memory that such a disk loses.
+    """
+    async with site(tmp_path, '[ledger]\ndurability = "power"\n' + configuration(upstream)) as place:
+        key = await place.make_key("loaded", "--budget-usd", "1000", "--per", "ever")
+        gateway = await place.start()
+        load = Load(random.Random(), upstream, key)
+        await load.on(gateway, 40)
+        image.fail()
+        await loaded_until_refused(load, gateway)
+        seen, completed = len(upstream.calls), len(load.completed)
+        # Also after the disk was tried again.
+        await asyncio.sleep(1.5)
+        await load.on(gateway, 20)
+        assert (len(upstream.calls), len(load.completed)) == (seen, completed)
+        assert (await http.request(gateway.port, "GET", "/healthz")).status == 200
+        assert await gateway.metric("chatgate_ledger_lost_records") == 0
+        await place.stop(gateway)
+        image.repair()
+        gateway = await place.start()
+        await load.on(gateway, 40)
+        assert len(load.completed) > completed
+        judge(await place.folded(gateway), load)
+        await place.audited()
+        await place.stop(gateway)
+
+
+FAILING_SYNC = """
+import os, pathlib
+def sync(file, sync=os.fdatasync):
+    if pathlib.Path("failing").exists():
+        raise OSError(5, "Input/output error")
+    sync(file)
+os.fdatasync = sync
+from chatgate.cli import main
+main()
+"""
+"""The program as it is, on a system whose `fdatasync` fails while there is a file of this name."""
+
+
+async def test_a_sync_that_fails(tmp_path: Path, upstream: FakeUpstream) -> None:
+    """Where records shall outlive the power, no call is made that the disk did not take; it ends by itself."""
+    async with site(tmp_path, '[ledger]\ndurability = "power"\n' + configuration(upstream)) as place:
+        key = await place.make_key("loaded", "--budget-usd", "1000", "--per", "ever")
+        gateway = await place.start(("-c", FAILING_SYNC))
+        load = Load(random.Random(), upstream, key)
+        await load.on(gateway, 40)
+        failing = tmp_path / "failing"
+        failing.touch()
+        # Calls that wait for the disk at this moment may be at the upstream already.
+        await loaded_until_refused(load, gateway)
+        seen, completed = len(upstream.calls), len(load.completed)
+        await load.on(gateway, 20)
+        assert (len(upstream.calls), len(load.completed)) == (seen, completed)
+        failing.unlink()
+        ended_at = time.monotonic()
+        while (await http.post_json(gateway.port, CHAT, http.chat("Hi", "other"))).status != 200:
+            assert time.monotonic() < ended_at + RECOVERY_SECONDS
+            await asyncio.sleep(0.05)
+        await load.on(gateway, 40)
+        assert len(load.completed) > completed
+        rows = await place.folded(gateway)
+        judge(rows, load)
+        assert await gateway.metric("chatgate_ledger_lost_records") == 0
+        await place.audited()
+        await place.stop(gateway)
+        assert await place.rows() == rows
 
 
 @pytest.mark.usefixtures("disk")

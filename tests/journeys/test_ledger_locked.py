@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,18 @@ open_database(None, pathlib.Path(sys.argv[1]).parent).write(wait)
 """
 """A command of ours that holds its turn and does not come to an end."""
 
+STOPPED = """
+import os, pathlib, signal, sys
+from chatgate.storage.database import open_database
+def change(connection):
+    connection.exec_driver_sql("UPDATE keys SET notes = 'half done'")
+    print("locked", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    sys.stdin.read()
+open_database(None, pathlib.Path(sys.argv[1]).parent).write(change)
+"""
+"""The same, stopped by the system between a change and its commit."""
+
 
 @contextlib.contextmanager
 def locked(place: Site, program: str) -> Iterator[None]:
@@ -58,16 +71,18 @@ def locked(place: Site, program: str) -> Iterator[None]:
         assert process.stdout.readline() == "locked\n"
         yield
     finally:
+        process.send_signal(signal.SIGCONT)
         process.communicate()
     assert process.returncode == 0
 
 
 async def test_calls_go_on_while_the_database_is_locked(tmp_path: Path) -> None:
     """No call is refused, a key that was never seen opens too, and every row is there soon after."""
-    for name in ("by_sqlite", "by_turn"):
+    programs = {"by_sqlite": BY_SQLITE, "by_turn": BY_TURN, "stopped": STOPPED}
+    for name in programs:
         (tmp_path / name).mkdir()
-    # Both take long and do next to nothing, so they are done at once.
-    await asyncio.gather(lock(tmp_path / "by_sqlite", BY_SQLITE), lock(tmp_path / "by_turn", BY_TURN))
+    # All take long and do next to nothing, so they are done at once.
+    await asyncio.gather(*(lock(tmp_path / name, program) for name, program in programs.items()))
 
 
 async def lock(directory: Path, program: str) -> None:
