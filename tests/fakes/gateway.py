@@ -75,8 +75,9 @@ class Gateway:
         return found
 
     def files(self) -> dict[str, bytes]:
-        """Return every file that it wrote, by its name: its output and its data."""
-        return {path.name: path.read_bytes() for path in self.directory.rglob("*") if path.is_file()}
+        """Return every file that it wrote, by its path there: its output and its data."""
+        found = [path for path in self.directory.rglob("*") if path.is_file()]
+        return {path.relative_to(self.directory).as_posix(): path.read_bytes() for path in found}
 
     def command_line(self) -> bytes:
         """Return what every user of the machine can see of it."""

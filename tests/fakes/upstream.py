@@ -309,7 +309,7 @@ class FakeUpstream:
 
     async def called(self, times: int = 1) -> Call:
         """Return the newest call as soon as that many have arrived."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while len(self.calls) < times:
             assert time.monotonic() < deadline, f"{len(self.calls)} of {times} calls arrived"
             await asyncio.sleep(0.005)

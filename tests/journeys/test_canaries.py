@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 import secrets
+import shutil
+import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -14,11 +19,12 @@ import pytest_asyncio
 from click.testing import CliRunner
 
 from chatgate.cli import main
+from fakes import fleet, scripts
 from fakes import gateway as gateway_process
 from fakes import http_client as http
-from fakes import scripts
 from fakes.gateway import Gateway, StartGateway
 from fakes.upstream import FakeUpstream
+from storage.postgres_server import PostgresServer, programs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -90,63 +96,130 @@ async def test_no_canary_is_found_where_it_does_not_belong(upstream: FakeUpstrea
     assert not [place for place, content in places.items() if b"/keys?of=" in content]
 
 
-async def test_no_usable_key_is_kept_or_told(upstream: FakeUpstream) -> None:
-    """What opens the gateway or its admin API is in no file, log, metric, copy of the database, or later answer."""
-    admin_key, wrong_key = (f"canary-{name}-{secrets.token_hex(24)}" for name in ("admin", "wrong"))
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_no_usable_key_is_kept_or_told(upstream: FakeUpstream, database: str) -> None:
+    """What opens the gateway, its admin API or a provider is in no file, log, metric, dump, copy or later answer."""
+    names = ("admin", "wrong", "provider", "second-provider", "caller")
+    of = {name: f"canary-{name}-{secrets.token_hex(24)}" for name in names}
     made: list[str] = []
     told: dict[str, bytes] = {}
-    async with gateway_process.running(
-        {"OPENAI_BASE_URL": upstream.base_url, "CHATGATE_ADMIN_KEY": admin_key}
-    ) as gateway:
+    environment = {
+        "CHATGATE_ADMIN_KEY": of["admin"],
+        "API_KEY": of["provider"],
+        "SECOND_KEY": of["second-provider"],
+        "OPENAI_BASE_URL": upstream.base_url,
+    }
+    upstreams = {"default": "API_KEY", "second": "SECOND_KEY"}
+    config = "".join(
+        fleet.table("upstreams", {"name": name, "base_url": upstream.base_url, "api_key_env": variable})
+        for name, variable in upstreams.items()
+    )
+    config += fleet.model("one", [fleet.target("default", "one")])
+    config += fleet.model("two", [fleet.target("second", "two")])
+    with contextlib.ExitStack() as stack:
+        if database == "postgresql":
+            server = stack.enter_context(_postgresql())
+            environment["CHATGATE_DATABASE_URL"] = server.url(server.create())
+        async with gateway_process.running(environment, config) as gateway:
+            where = ["--data", str(gateway.directory / "data"), "--config", str(gateway.directory / "chatgate.toml")]
 
-        async def ask(method: str, path: str, value: object = None, key: str = admin_key) -> http.Response:
-            body = b"" if value is None else json.dumps(value).encode()
-            head = [http.bearer(key), http.JSON]
-            return await http.request(gateway.port, method, f"/admin/api/v1/{path}", head, body)
+            def run(*arguments: str) -> str:
+                done = CliRunner().invoke(main, [*arguments, *where], env=environment)
+                assert done.exit_code == 0, done.output
+                return done.stdout
 
-        first = (await ask("POST", "keys", {"name": "anna", "owner": "alice"})).json()
-        rotated = (await ask("POST", f"keys/{first['id']}/rotate")).json()
-        where = ["--data", str(gateway.directory / "data"), "--config", str(gateway.directory / "chatgate.toml")]
-        by_command = CliRunner().invoke(main, ["keys", "create", "bob", "--json", *where])
-        made += [first["key"], rotated["key"], json.loads(by_command.stdout)["key"]]
-        for key in made:
-            await http.post_json(gateway.port, CHAT, http.chat("Hi", "demo/echo"), [http.bearer(key)])
-            told["as an admin key"] = (await ask("GET", "keys", key=key)).body
-        for number, (method, path, value) in enumerate(
-            [
-                ("GET", "keys", None),
-                ("GET", f"keys/{first['id']}", None),
-                ("PATCH", f"keys/{first['id']}", {"notes": "x"}),
-                ("PATCH", f"keys/{first['id']}", {"notes": made[0], "surprise": made[1]}),
-                ("POST", "keys", [admin_key]),
-                ("GET", "usage", None),
-                ("GET", f"usage?key={wrong_key}", None),
-                ("POST", f"keys/{first['id']}/revoke", None),
-                ("POST", f"keys/{first['id']}/rotate", None),
-            ]
-        ):
-            told[f"answer {number}"] = (await ask(method, path, value)).body
-            told[f"refusal {number}"] = (await ask(method, path, value, wrong_key)).body
-        for path in ("/metrics", "/openapi.json"):
-            told[path] = (await http.request(gateway.port, "GET", path)).body
-        assert CliRunner().invoke(main, ["backup", *where]).exit_code == 0
-        told["command line"] = gateway.command_line()
-        told |= gateway.files()
-        gateway.stop()
-        await gateway.ended()
-        told |= {f"{name} at the end": content for name, content in gateway.files().items()}
-    assert {"stdout", "stderr", "chatgate.db", "chatgate.db at the end"} <= set(told)
+            async def ask(method: str, path: str, value: object = None, key: str = of["admin"]) -> http.Response:
+                body = b"" if value is None else json.dumps(value).encode()
+                head = [http.bearer(key), http.JSON]
+                return await http.request(gateway.port, method, f"/admin/api/v1/{path}", head, body)
+
+            first = (await ask("POST", "keys", {"name": "anna", "owner": "alice"})).json()
+            rotated = (await ask("POST", f"keys/{first['id']}/rotate")).json()
+            made += [first["key"], rotated["key"], json.loads(run("keys", "create", "bob", "--json"))["key"]]
+            for key in (*made, *of.values()):
+                for model in ("demo/echo", "one", "two"):
+                    for stream in (False, True):
+                        question = http.chat("Hi", model, stream=stream)
+                        told[f"{key[:14]} {model} {stream}"] = (
+                            await http.post_json(gateway.port, CHAT, question, [http.bearer(key)])
+                        ).body
+                if key != of["admin"]:
+                    told[f"{key[:14]} as an admin key"] = (await ask("GET", "keys", key=key)).body
+            told |= await _administered(ask, first["id"], of["wrong"], [made[0], made[1], of["admin"]])
+            for path in ("/metrics", "/openapi.json", "/v1/models"):
+                told[path] = (await http.request(gateway.port, "GET", path)).body
+            copy = gateway.directory / "copy"
+            run("backup", str(copy))
+            told["dump"] = await asyncio.to_thread(_text_of, copy)
+            assert b"anna" in told["dump"]
+            told["command line"] = gateway.command_line()
+            told |= gateway.files()
+            await gateway.stop_now()
+            await gateway.ended()
+            told |= {f"{name} at the end": content for name, content in gateway.files().items()}
+    assert {"stdout", "stderr", "copy", "stdout at the end"} <= set(told)
+    assert ("data/chatgate.db" in told) == (database == "sqlite")
+    assert any(name.startswith("data/journal/1/") and b"demo/echo" in content for name, content in told.items())
     assert any(b'"event":"key_rotated"' in content for content in told.values())
+    shown = {call.header("authorization") for call in upstream.calls}
+    assert {f"Bearer {of[name]}" for name in ("provider", "second-provider", "caller")} <= shown
     # The secret alone would do: the rest of a key is no secret, or can be computed.
-    usable = {"admin": admin_key, "wrong": wrong_key} | {key: key.split("-")[3][:43] for key in made}
-    found = [
+    assert _found(of | {key: key.split("-")[3][:43] for key in made}, told) == []
+
+
+def _found(usable: dict[str, str], told: dict[str, bytes]) -> list[tuple[str, str]]:
+    """Return which of these texts is where, in any of the ways in which it could have been written down."""
+    return [
         (name, place)
         for name, text in usable.items()
         for form in (text.encode(), base64.b64encode(text.encode()).rstrip(b"="), text.encode().hex().encode())
         for place, content in told.items()
         if form in content
     ]
-    assert found == []
+
+
+def _text_of(copy: Path) -> bytes:
+    """Return what a copy of a database holds, as text where it is compressed."""
+    content = copy.read_bytes()
+    if content.startswith(b"SQLite"):
+        return content
+    return subprocess.check_output(["pg_restore", "--file=-", copy])
+
+
+@contextlib.contextmanager
+def _postgresql() -> Iterator[PostgresServer]:
+    """Run a database server; skip where there is none."""
+    found = programs()
+    if found is None or shutil.which("pg_restore") is None:
+        pytest.skip("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+    server = PostgresServer(found)
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+async def _administered(
+    ask: Callable[..., Awaitable[http.Response]], key_id: str, wrong_key: str, keys: list[str]
+) -> dict[str, bytes]:
+    """Ask the admin API for all that may repeat a key, with a key that is right and with one that is not."""
+    told = {}
+    for number, (method, path, value) in enumerate(
+        [
+            ("GET", "keys", None),
+            ("GET", f"keys/{key_id}", None),
+            ("PATCH", f"keys/{key_id}", {"notes": "x"}),
+            ("PATCH", f"keys/{key_id}", {"notes": keys[0], "surprise": keys[1]}),
+            ("POST", "keys", keys),
+            ("GET", "usage", None),
+            ("GET", f"usage?key={wrong_key}", None),
+            ("POST", f"keys/{key_id}/revoke", None),
+            ("POST", f"keys/{key_id}/rotate", None),
+        ]
+    ):
+        told[f"answer {number}"] = (await ask(method, path, value)).body
+        told[f"refusal {number}"] = (await ask(method, path, value, wrong_key)).body
+    return told
 
 
 def _chat(planted: Planted, *, stream: bool = False) -> dict[str, object]:

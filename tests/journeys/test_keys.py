@@ -361,7 +361,7 @@ async def test_no_usable_key_is_left_anywhere(shut: Place) -> None:
     await shut.gateway.logged("call", 10)
     await asyncio.sleep(1.2)  # What is written in the background is written by then.
     files = {**shut.gateway.files(), "metrics": (await http.request(shut.port, "GET", "/metrics")).body}
-    assert {"chatgate.db", "stdout"} <= set(files)
+    assert {"data/chatgate.db", "stdout"} <= set(files)
     for name, content in files.items():
         for shown in (key, rotated, *tried):
             secret = shown.rpartition("-")[2]

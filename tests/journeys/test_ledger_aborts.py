@@ -1,4 +1,4 @@
-"""A thousand callers leave in the middle of their streams: each is charged for what was produced, once."""
+"""A thousand callers leave in the middle of a stream: each pays for what was produced, once, and frees its place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fakes import fleet, scripts
 from fakes import http_client as http
 from fakes.gateway import Gateway
 from fakes.site import Row, site
-from fakes.upstream import Exchange, FakeUpstream
+from fakes.upstream import Exchange, FakeUpstream, Tap
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -93,7 +93,8 @@ async def test_streams_whose_callers_left_are_charged_for_what_was_produced(
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
     callers = Callers(random.Random(seed))
     async with site(tmp_path, configuration(upstream, on_disconnect)) as place:
-        key = await place.make_key("leaving", "--budget-usd", "1000", "--per", "ever")
+        limits = ("--limit", f"in_flight={CALLERS}")
+        key = await place.make_key("leaving", "--budget-usd", "1000", "--per", "ever", *limits)
         gateway = await place.start()
         places = asyncio.Semaphore(AT_ONCE)
 
@@ -117,7 +118,31 @@ async def test_streams_whose_callers_left_are_charged_for_what_was_produced(
         assert (await place.audited()).open_calls == 0
         assert await gateway.metric("chatgate_calls_in_flight") == 0
         assert await gateway.metric("chatgate_answers_drained") == 0
+        await every_slot_is_free(gateway, upstream, key)
         await place.stop(gateway)
+
+
+async def every_slot_is_free(gateway: Gateway, upstream: FakeUpstream, key: str) -> None:
+    """Have as many calls under way as there may be, and see that there is room for no more."""
+    upstream.forget()
+    tap = Tap()
+
+    async def waits(exchange: Exchange) -> None:
+        await tap.passed()
+        await scripts.provider(exchange)
+
+    for number in range(CALLERS):
+        upstream.on_model(f"m{number}", waits)
+    headers = [http.bearer(key)]
+    calls = [
+        asyncio.create_task(http.post_json(gateway.port, CHAT, http.chat("Hi", f"m{number}"), headers))
+        for number in range(CALLERS)
+    ]
+    await upstream.called(CALLERS)
+    refused = await http.post_json(gateway.port, CHAT, http.chat("Hi", "m0"), headers)
+    assert (refused.status, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    tap.let(CALLERS)
+    assert {answer.status for answer in await asyncio.gather(*calls)} == {200}
 
 
 def judge_left(rows: dict[str, Row], callers: Callers) -> None:

@@ -1,4 +1,7 @@
-"""Gateways on several machines that count together in Redis: exact while it is there, and safe while it is not."""
+"""Gateways on several machines that count together in Redis: exact while it is there, and safe while it is not.
+
+Also what they hear of each other by their database alone: that a key was taken away.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,10 @@ INPUT, OUTPUT = Decimal(200), Decimal(2000)
 
 PEPPER = "test-pepper-0123456789-0123456789"
 RECOVERY_SECONDS = 5.0
+REVOKED_SECONDS = 5.0
+SLOT_SECONDS = 30.0
+"""So soon a key that was revoked anywhere opens nothing, and what a dead machine had in flight is free."""
+SESSIONS = "{chatgate}:sessions"
 NO_MONEY = "The gateway cannot keep its accounts right now, and makes no calls without them."
 
 
@@ -80,6 +87,10 @@ class Machines:
         self._stack = stack
         self._environment = environment
         self.sites: list[Site] = []
+
+    def forgo(self, variable: str) -> None:
+        """Do without something that the environment names."""
+        del self._environment[variable]
 
     async def start(self, config: str, count: int = MACHINES, workers: int = 1) -> list[Gateway]:
         """Start a gateway on each."""
@@ -267,3 +278,78 @@ async def test_a_frozen_store_costs_a_tenth_of_a_second_once(
     for each in gateways:
         assert len(await each.logged("limits_degraded")) == len(await each.logged("limits_shared")) == 1
     await machines.stop(gateways)
+
+
+@pytest.mark.parametrize("counted_in", ["redis", "each machine"])
+async def test_a_revoked_key_opens_nothing_anywhere(
+    machines: Machines, upstream: FakeUpstream, counted_in: str
+) -> None:
+    """Within five seconds, on machines that never heard of the command, whether they share a Redis or not.
+
+    What is under way with the key ends as a stream does that breaks, and its provider is left.
+    """
+    if counted_in != "redis":
+        machines.forgo("CHATGATE_REDIS_URL")
+    gateways = await machines.start(configuration(upstream))
+    place = machines.sites[0]
+    made = json.loads(await place.command("keys", "create", "anna", "--json"))
+    headers = [http.bearer(made["key"])]
+    upstream.on_model("one", *[scripts.stream(scripts.told("one two three four"), tap=Tap(2)) for _ in gateways])
+    body = http.chat("Hi", "one", stream=True)
+    async with AsyncExitStack() as stack:
+        streams = [
+            await stack.enter_async_context(http.open_stream(each.port, CHAT, body, headers)) for each in gateways
+        ]
+        for stream in streams:
+            await stream.until(b"one")
+        revoked_at = time.monotonic()
+        await place.command("keys", "revoke", made["id"])
+        heard = [await stream.rest() for stream in streams]
+        assert time.monotonic() - revoked_at < REVOKED_SECONDS
+    for rest in heard:
+        assert b"invalid_api_key" in rest
+        assert b"[DONE]" not in rest
+    for each in gateways:
+        assert (await ask(each, headers)).status == 401
+    await machines.stop(gateways)
+    assert [call.ended for call in upstream.calls] == ["gateway_left"] * MACHINES
+
+
+def sessions(redis: RedisServer) -> dict[str, float]:
+    """Return until when the sessions of all processes last if they are not renewed, in seconds since 1970."""
+    said = redis.command("ZRANGE", SESSIONS, 0, -1, "WITHSCORES")
+    return {name.decode(): float(ends) / 1_000_000 for name, ends in zip(said[::2], said[1::2], strict=True)}
+
+
+async def test_what_a_dead_machine_had_in_flight_is_free_again(
+    machines: Machines, redis: RedisServer, upstream: FakeUpstream
+) -> None:
+    """Its session in Redis ends within thirty seconds, and its slots with it; those of the others stay theirs."""
+    first, second = await machines.start(configuration(upstream, limit("global", 3, "in_flight")))
+    upstream.on_model("one", *[scripts.stream(scripts.told("one two three four"), tap=Tap(2)) for _ in range(3)])
+    body = http.chat("Hi", "one", stream=True)
+    async with AsyncExitStack() as stack:
+        for each in (first, first, second):
+            stream = await stack.enter_async_context(http.open_stream(each.port, CHAT, body))
+            await stream.until(b"one")
+        assert [(await ask(each)).status for each in (first, second)] == [429, 429]
+        machines.sites[0].kill(first)
+        known = sessions(redis)
+        assert (await ask(second)).status == 429
+        # The living one renews its session meanwhile.
+        renewed: set[str] = set()
+        while not renewed:
+            await asyncio.sleep(0.05)
+            now = sessions(redis)
+            renewed = {name for name, ends in now.items() if ends > known[name]}
+        (dead,) = now.keys() - renewed
+        assert now[dead] <= known[dead]
+        assert 0 < now[dead] - time.time() <= SLOT_SECONDS
+        # As if that time had passed.
+        redis.command("ZADD", SESSIONS, 1, dead)
+        assert [(await ask(second)).status for _ in range(3)] == [200] * 3
+        upstream.on_model("one", *[scripts.stream(scripts.told("one two three four"), tap=Tap(2)) for _ in range(3)])
+        for status in (200, 200, 429):
+            stream = await stack.enter_async_context(http.open_stream(second.port, CHAT, body))
+            assert stream.head.status == status
+        await second.stop_now()

@@ -14,7 +14,9 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import hiredis
 import pytest
 
 from chatgate.vocabulary.stores import RedisAddress
@@ -66,6 +68,16 @@ class RedisServer:
         """Send its process a signal: SIGSTOP freezes it, SIGCONT lets it go on."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    def command(self, *words: Any) -> Any:
+        """Give it a command and return its answer, which is no error."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connected:
+            connected.sendall(hiredis.pack_command(words))
+            reader = hiredis.Reader()
+            while (answer := reader.gets()) is False:
+                reader.feed(connected.recv(65536))
+        assert not isinstance(answer, hiredis.ReplyError), answer
+        return answer
 
     def kill(self) -> None:
         """End it at once; what it knew is gone."""
