@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from chatgate.admission.limits import NOTHING, Bound, Facts, Rule
 from chatgate.counters.doorway import Doorway
 from chatgate.counters.hosting import Host
 from chatgate.counters.link import Link
+from chatgate.counters.notes import Notes
 from chatgate.counters.port import Taken
 from chatgate.counters.shared import SharedCounters
 from chatgate.vocabulary.errors import CallerError, Overloaded
@@ -53,13 +55,14 @@ class House:
     def __init__(self) -> None:
         """Open the doorway only."""
         self.doorway = Doorway()
+        self.notes = Notes()
         self.rows = Rows()
         self.links: list[Link] = []
         self.host: Host | None = None
 
     def open(self) -> Host:
         """Let an owner take its place."""
-        self.host = Host(self.doorway)
+        self.host = Host(self.doorway, copy.deepcopy(self.notes))
         self.host.open()
         return self.host
 
@@ -83,6 +86,7 @@ class House:
         if self.host is not None:
             self.host.close()
         self.doorway.close()
+        self.notes.close()
 
 
 @pytest.fixture
@@ -203,7 +207,7 @@ async def test_an_owner_that_is_away_is_waited_for_once(house: House, caplog: py
 async def test_an_owner_that_was_held_up_hears_who_waited(house: House) -> None:
     """Nobody is taken for dead who has said something in the meantime."""
     now = 0.0
-    house.host = host = Host(house.doorway, clock=lambda: now)
+    house.host = host = Host(house.doorway, copy.deepcopy(house.notes), clock=lambda: now)
     host.open()
     link, counters = house.worker(PER_MINUTE)
     await link.is_loaded.wait()
@@ -223,7 +227,7 @@ async def test_an_owner_that_was_held_up_hears_who_waited(house: House) -> None:
 async def test_a_worker_that_ends_takes_no_part_in_readings(house: House) -> None:
     """None is possible until its journal is closed; then all is in the rows."""
     now = 0.0
-    house.host = host = Host(house.doorway, clock=lambda: now)
+    house.host = host = Host(house.doorway, copy.deepcopy(house.notes), clock=lambda: now)
     host.open()
     (ending, _), (staying, _) = house.worker(), house.worker()
     await asyncio.gather(ending.is_loaded.wait(), staying.is_loaded.wait())
@@ -242,11 +246,11 @@ async def test_a_worker_that_ends_takes_no_part_in_readings(house: House) -> Non
 
 
 async def test_another_owner_is_told_of_all_that_goes_on(house: House) -> None:
-    """Rules, and what is set aside; what was taken of the limits before is void, also when it is settled."""
+    """Rules, what is set aside, and what was taken of the limits before, which ends as it would have."""
     house.open()
     link, counters = house.worker(PER_MINUTE)
     await link.is_loaded.wait()
-    before = await take(counters, KEY, Bound(1, 1, 600), (), "c1", BUDGETS)
+    before = await take(counters, KEY, Bound(1, 1, 600), ONE_AT_ONCE, "c1", BUDGETS)
     asking = asyncio.create_task(take(counters, KEY, NOTHING, ()))
     await asyncio.sleep(0)
     house.kill()
@@ -256,9 +260,10 @@ async def test_another_owner_is_told_of_all_that_goes_on(house: House) -> None:
     host = house.open()
     await link.is_loaded.wait()
     assert host.owner.holds.totals() == {ACCOUNT: (50, 600)}
-    assert (await take(counters, KEY, NOTHING, ())).standing.remaining == 99
-    counters.release(before.receipt)
     assert (await take(counters, KEY, NOTHING, ())).standing.remaining == 98
+    assert not (await take(counters, KEY, NOTHING, ONE_AT_ONCE)).standing.admitted
+    counters.release(before.receipt)
+    assert (await take(counters, KEY, NOTHING, ONE_AT_ONCE)).standing.remaining == 98
     link.purse.settle("c1", 100)
     await until(lambda: host.owner.holds.totals() == {ACCOUNT: (150, 0)})
 

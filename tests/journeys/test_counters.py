@@ -307,3 +307,34 @@ async def test_a_frozen_owner_delays_nobody_for_long(place: Site) -> None:
     assert answer.header("x-ratelimit-remaining-requests") == "98"
     assert owner_of(gateway) == owner
     await place.stop(gateway)
+
+
+@pytest.mark.parametrize("place", [(FEWER_WORKERS, limit("global", 40), limit("model", 3, "in_flight"))], indirect=True)
+async def test_the_windows_of_an_owner_that_was_killed_go_on(place: Site, upstream: FakeUpstream) -> None:
+    """Of forty calls in a minute, those that the dead have let in count, and so do those that are under way."""
+    gateway = await started(place, FEWER_WORKERS)
+    tap = Tap()
+
+    async def waits(exchange: Exchange) -> None:
+        await tap.passed()
+        await scripts.provider(exchange)
+
+    upstream.on_model("one", *[waits] * 3)
+    waiting = [asyncio.create_task(ask(gateway, model="one")) for _ in range(3)]
+    await upstream.called(3)
+    admitted = 3
+    for _ in range(3):
+        admitted += sum([(await ask(gateway)).status == 200 for _ in range(8)])
+        dead = owner_of(gateway)
+        os.kill(dead, signal.SIGKILL)
+        await until(functools.partial(is_replaced, gateway, dead))
+        answer = await served_again(gateway, ())
+        admitted += 1
+        assert answer.header("x-ratelimit-remaining-requests") == str(40 - admitted)
+        refused = await ask(gateway, model="one")
+        assert (refused.status, "at the same time" in refused.json()["error"]["message"]) == (429, True)
+    answers = [await ask(gateway) for _ in range(20)]
+    assert admitted + sum(answer.status == 200 for answer in answers) == 40
+    tap.let(3)
+    assert [answer.status for answer in await asyncio.gather(*waiting)] == [200] * 3
+    await place.stop(gateway)

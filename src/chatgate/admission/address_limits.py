@@ -20,9 +20,9 @@ from chatgate.admission.sliding_log import SlidingLog
 from chatgate.admission.standing import UNLIMITED, Standing, Ticket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from chatgate.admission.rules import Rule
+    from chatgate.admission.rules import Rule, Subject
 
 _SECOND_NS = 1_000_000_000
 
@@ -111,6 +111,16 @@ class AddressLimits:
             log = callers.own.get(who) or callers.shared(who)
             if log is not None and at_ns > now_ns - window:
                 log.remove(at_ns)
+
+    def entries(self) -> Iterator[tuple[int, Subject, bool, SlidingLog]]:
+        """Yield all that is counted, as `Callers.entries` does, after the number of the group of rules."""
+        for number, (callers, _) in enumerate(self._logs):
+            for who, is_shared, log in callers.entries():
+                yield number, who, is_shared, log
+
+    def restore(self, number: int, who: Subject, log: SlidingLog, *, is_shared: bool) -> None:
+        """Put one of the `entries` of others by the same rules into new ones; see `Callers.restore`."""
+        self._logs[number][0].restore(who, log, is_shared=is_shared)
 
     def judge(self, who: int, now: int, taken: int) -> Standing:
         """Return the standing at `now`, as it is after `taken` calls (0 or 1) should a call be admitted."""

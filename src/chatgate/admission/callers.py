@@ -13,7 +13,7 @@ shared one holds along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -80,6 +80,21 @@ class Callers(Generic[LogType]):
         log = self.own[who] = self._empty() if shared is None else self._copy(shared)
         self._turn.append(who)
         return log
+
+    def entries(self) -> Iterator[tuple[Subject, bool, LogType]]:
+        """Yield whose each log is, and whether it is shared: then by the number of its neighbourhood."""
+        for who, log in self.own.items():
+            yield who, False, log
+        for slot, log in self._shared.items():
+            yield slot, True, log
+
+    def restore(self, who: Subject, log: LogType, *, is_shared: bool) -> None:
+        """Put back what another table of the same size and seed had among its `entries`, into an empty one."""
+        if not is_shared:
+            self.own[who] = log
+            self._turn.append(who)
+        elif isinstance(who, int):
+            self._shared[who] = log
 
     def _forget_some(self, now_ns: int) -> None:
         """Look at the next few entries, and forget those that say nothing any more."""

@@ -50,7 +50,7 @@ from chatgate.admission.standing import UNLIMITED, Gauge, Standing, Ticket
 from chatgate.vocabulary.errors import CallerError, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = [
     "NOTHING",
@@ -192,6 +192,51 @@ class Limits:
         base = self._addresses.judge(facts.address, now, 0) if self._addresses else UNLIMITED
         return _standing(base, _judge(facts, _ONE_OF_EACH, watches, now), now, None)
 
+    def retake(
+        self, facts: Facts, bound: Bound, more_rules: tuple[Rule, ...], at_ns: int, *, is_attempt: bool
+    ) -> Ticket:
+        """Have a call hold what it took at a time of others, who are gone: its slots, whether there is room or not.
+
+        Windows have what it took of them.
+        """
+        now = self._clock()
+        watches = self._of_attempts if is_attempt else self._watches_for(facts, more_rules)
+        addresses = None if is_attempt else self._of_addresses
+        counted = _judge(facts, bound.amounts, watches, now).counted
+        for (_, most, meter, _, _, _, _), subject, amount, _ in counted:
+            if meter.resource == IN_FLIGHT:
+                meter.take(subject, now, amount, most)
+        taken = tuple([(watch.meter, subject, amount) for watch, subject, amount, _ in counted])
+        return Ticket(at_ns, addresses, facts.address, taken)
+
+    @property
+    def addresses(self) -> AddressLimits:
+        """Return what counts the calls of addresses."""
+        return self._addresses
+
+    @property
+    def rules_on_addresses(self) -> tuple[Rule, ...]:
+        """Return the rules that it counts by."""
+        return self._own
+
+    def meters(self) -> Iterator[WindowMeter]:
+        """Yield what counts all else over a window."""
+        for meter in (*self._meters.values(), *self._meters_of_keys.values()):
+            if isinstance(meter, WindowMeter):
+                yield meter
+
+    def meter(self, identity: Identity, *, of_keys: bool) -> WindowMeter:
+        """Return what counts this over a window, and make it if there is none yet."""
+        meters = self._meters_of_keys if of_keys else self._meters
+        meter = meters.get(identity) or meters.setdefault(identity, self._meter(identity, of_keys=of_keys))
+        assert isinstance(meter, WindowMeter)  # noqa: S101 - narrows for the type checker: slots have no window
+        return meter
+
+    def keep(self, meter: WindowMeter) -> None:
+        """Go on with what a meter has counted that others by the same seed had."""
+        of_keys, identity = meter.name
+        (self._meters_of_keys if of_keys else self._meters)[identity] = meter
+
     def settle(self, ticket: Ticket, actual: Bound) -> None:
         """Correct what a call that was sent has taken to what it used, and free its slots; a second time is nothing.
 
@@ -254,12 +299,13 @@ class Limits:
 
     def _watched(self, rules: Iterable[Rule], meters: _Meters) -> tuple[_Watch, ...]:
         """Give each rule the meter that counts what it limits; of rules on the same, the lowest amount counts."""
+        of_keys = meters is self._meters_of_keys
         return tuple(
             [
                 _Watch(
                     rule,
                     rule.amount,
-                    meters.get(identity) or meters.setdefault(identity, self._meter(rule)),
+                    meters.get(identity) or meters.setdefault(identity, self._meter(identity, of_keys=of_keys)),
                     RESOURCES.index(rule.resource),
                     identity[2],
                     subject_of(rule.scope),
@@ -269,13 +315,12 @@ class Limits:
             ]
         )
 
-    def _meter(self, rule: Rule) -> WindowMeter | SlotMeter:
-        if rule.resource == IN_FLIGHT:
+    def _meter(self, identity: Identity, *, of_keys: bool) -> WindowMeter | SlotMeter:
+        if identity[1] == IN_FLIGHT:
             return SlotMeter()
         return WindowMeter(
-            rule.resource,
-            round(rule.window_seconds * _SECOND_NS),
-            rule.scope,
+            identity,
+            of_keys=of_keys,
             exact=self._exact_up_to,
             max_subjects=self._max_callers,
             seed=self._seed,

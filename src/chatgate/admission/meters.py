@@ -15,7 +15,9 @@ from chatgate.admission.amount_log import AmountLog
 from chatgate.admission.callers import Callers
 
 if TYPE_CHECKING:
-    from chatgate.admission.rules import Subject
+    from collections.abc import Iterator
+
+    from chatgate.admission.rules import Identity, Subject
 
 _MEMORY_BYTES = 256 << 20
 """What the logs of a meter may take together when each is as long as it can get."""
@@ -40,21 +42,22 @@ class WindowMeter:
 
     def __init__(
         self,
-        resource: str,
-        window_ns: int,
-        scope: tuple[str, ...],
+        identity: Identity,
         *,
+        of_keys: bool = False,
         exact: int | None = None,
         max_subjects: int = _MAX_SUBJECTS,
         seed: int | None = None,
     ) -> None:
-        """`scope` says how many there may be in whose name is counted; `exact` is as in `amount_log`.
+        """`identity` is what is counted, and `of_keys` says that it is so by keys' own rules; together they name it.
 
+        Its scope says how many there may be in whose name is counted; `exact` is as in `amount_log`.
         At most `max_subjects` are remembered one by one, and fewer where anyone can be one, by an address or by a name
         that he makes up: so many that their logs fit into a fixed memory. `seed` decides who shares a log when there
         are more; by default it is random.
         """
-        self.resource = resource
+        scope, self.resource, window_ns, _ = identity
+        self.name = of_keys, identity
         self._window_ns = window_ns
         self._exact = exact or (_EXACT_OF_MANY if "address" in scope else _EXACT)
         fitting = _MEMORY_BYTES // (_ENTRY_BYTES + _STAMP_BYTES * 2 * self._exact)
@@ -68,6 +71,14 @@ class WindowMeter:
             max_shared=min(_MAX_SHARED, fitting // 4),
             seed=secrets.randbits(64) if seed is None else seed,
         )
+
+    def entries(self) -> Iterator[tuple[Subject, bool, AmountLog]]:
+        """Yield all that is counted, as `Callers.entries` does."""
+        return self._logs.entries()
+
+    def restore(self, who: Subject, log: AmountLog, *, is_shared: bool) -> None:
+        """Put one of another meter's `entries` into a new one; see `Callers.restore`."""
+        self._logs.restore(who, log, is_shared=is_shared)
 
     def used(self, subject: Subject, now_ns: int) -> int:
         """Return how much of a limit is used."""

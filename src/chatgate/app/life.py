@@ -19,6 +19,7 @@ from chatgate.attempts.leaving import Leaving
 from chatgate.counters.doorway import Doorway
 from chatgate.counters.hosting import Host
 from chatgate.counters.link import Link
+from chatgate.counters.notes import Notes
 from chatgate.i18n import Catalogues
 from chatgate.providers import spec
 from chatgate.server import Server
@@ -294,7 +295,11 @@ def _serve_by_workers(
     server = settings.server
     default_model = plain_model(settings, spec.load())
     shared = Shared(server.workers)
-    with reserve(server.host, server.port) as reserved, contextlib.closing(Doorway()) as doorway:
+    with (
+        reserve(server.host, server.port) as reserved,
+        contextlib.closing(Doorway()) as doorway,
+        contextlib.closing(Notes()) as notes,
+    ):
         host, port = reserved.getsockname()[:2]
 
         def announced() -> None:
@@ -327,14 +332,14 @@ def _serve_by_workers(
             reserved.close()
             with contextlib.suppress(OSError):
                 Path("/proc/self/comm").write_text(COUNTING_NAME, encoding="ascii")
-            uvloop.run(_own_counters(doorway, worker))
+            uvloop.run(_own_counters(doorway, notes, worker))
 
 
-async def _own_counters(doorway: Doorway, worker: Worker) -> None:
+async def _own_counters(doorway: Doorway, notes: Notes, worker: Worker) -> None:
     """Count for the workers until the parent says to stop, or is dead, and all of them have ended."""
     stopped = asyncio.Event()
     worker.obey(stopped.set, stopped.set, _pass)
-    host = Host(doorway)
+    host = Host(doorway, notes)
     host.open()
     worker.ready()
     await host.run(stopped)

@@ -8,6 +8,7 @@ doorway   how such a connection comes about
 channel   the connection itself, as either side has it
 wire      what is said over it
 owner     the one that counts for all workers
+notes     what it has counted, for whoever succeeds it when it dies
 hosting   its process: its connections and its clock
 readings  how it learns from the workers what the database says is spent
 redis     kept in Redis, for gateways on several machines

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chatgate.counters.doorway import Doorway
+    from chatgate.counters.notes import Notes
     from chatgate.counters.owner import Member
 
 TICK_SECONDS: Final = 1.0
@@ -39,14 +40,18 @@ class Host:
     def __init__(
         self,
         doorway: Doorway,
+        notes: Notes,
         *,
         clock: Callable[[], float] = time.monotonic,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         wall_clock: Callable[[], datetime] = _now,
     ) -> None:
-        """`clock` is monotonic, in seconds, `clock_ns` the same in nanoseconds, `wall_clock` gives aware times."""
+        """Count, going on with what is in the `notes`.
+
+        `clock` is monotonic, in seconds, `clock_ns` the same in nanoseconds, `wall_clock` gives aware times.
+        """
         self._doorway = doorway
-        self.owner = Owner(clock, clock_ns, wall_clock)
+        self.owner = Owner(clock, clock_ns, wall_clock, notes)
         self._channels: dict[Member, Channel[Order, Request]] = {}
         self._is_scheduled = False
 

@@ -1,9 +1,10 @@
 """A worker's way to the owner of the counters.
 
-Owns the connection, who waits for which answer, and what is set aside for the calls of this worker. An answer comes
-within a few tenths of a second or not at all: then the owner is away, nobody waits for it any more, and whoever asks is
-told so at once, until it says something again. When the connection ends, another one is made at once; whoever owns the
-counters by then is told which rules there are and what is set aside. Made by `app`, one for each worker; `shared` asks.
+Owns the connection, who waits for which answer, and what is taken and set aside for the calls of this worker. An answer
+comes within a few tenths of a second or not at all: then the owner is away, nobody waits for it any more, and whoever
+asks is told so at once, until it says something again. When the connection ends, another one is made at once; whoever
+owns the counters by then is told which rules there are, what is under way and what is set aside. Made by `app`, one for
+each worker; `shared` asks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -32,6 +34,7 @@ from chatgate.counters.wire import (
     Report,
     Request,
     Resume,
+    Retake,
     Spend,
     Spent,
     fitting,
@@ -74,17 +77,18 @@ class Ledger(Protocol):
 
 
 class Receipt:
-    """What the owner has taken of limits by the question of this number, to be ended once.
+    """What the owner has taken of limits by a question, and when, to be ended once.
 
-    Another owner knows nothing of it and takes no notice of its end: no question of a worker has the number of another.
+    Another owner is told of it while it is open: no question of a worker has the number of another.
     """
 
-    __slots__ = ("is_open", "number")
+    __slots__ = ("at_ns", "number", "question")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, question: Ask, at_ns: int) -> None:
         """Begin with all of it still taken."""
-        self.is_open = True
-        self.number = number
+        self.number = question.number
+        self.question = question
+        self.at_ns = at_ns
 
 
 class Link:
@@ -112,6 +116,7 @@ class Link:
         self._serial = 0
         self._reported = asyncio.Event()
         self._is_closed = False
+        self._open_receipts: dict[int, Receipt] = {}
         self.holds: dict[str, Hold] = {}
         self.purse = Purse(self)
         self.is_loaded = asyncio.Event()
@@ -172,7 +177,10 @@ class Link:
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._give_back(future.result())
             raise
-        return answer, Receipt(question.number) if answer.has_receipt else None
+        if not answer.has_receipt:
+            return answer, None
+        receipt = self._open_receipts[question.number] = Receipt(question, answer.at_ns)
+        return answer, receipt
 
     def say(self, message: Request) -> None:
         """Say something that needs no answer; nobody hears it while there is no connection."""
@@ -181,8 +189,7 @@ class Link:
 
     def end(self, receipt: Receipt, message: Request) -> None:
         """Say how what was taken has ended; a second time is nothing."""
-        if receipt.is_open:
-            receipt.is_open = False
+        if self._open_receipts.pop(receipt.number, None) is not None:
             self.say(message)
 
     def spend(self, call_id: str, cost_nano_usd: int) -> bool:
@@ -203,9 +210,12 @@ class Link:
                 return
         channel: Channel[Request, Order] = Channel(connected, orders_of, self._hear, self._lose)
         self._channel = channel
-        channel.send(Hello(tuple(self.holds.values())))
         for generation, rules in self._generations.items():
             channel.send(Configure(generation, rules))
+        for receipt in self._open_receipts.values():
+            channel.send(Retake(receipt.question, receipt.at_ns))
+        # What comes after it is of this owner.
+        channel.send(Hello(tuple(self.holds.values()), os.getpid()))
         self._say_alive()
 
     def _lose(self) -> None:

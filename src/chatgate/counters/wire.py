@@ -34,9 +34,13 @@ class _Message(Struct, array_like=True, gc=False):
 
 
 class Hello(_Message, tag=0):
-    """Say what was set aside for the calls under way, by this owner or another one before it."""
+    """Say what was set aside for the calls under way, by this owner or another one before it.
+
+    `process` is the id of the worker's process.
+    """
 
     holds: tuple[Hold, ...]
+    process: int = 0
 
 
 class Configure(_Message, tag=1):
@@ -75,6 +79,13 @@ class Ask(_Message, tag=2):
     def bound(self) -> Bound:
         """Return the most that the call may take."""
         return Bound(self.input_tokens, self.output_tokens, self.nano_usd)
+
+
+class Retake(_Message, tag=11):
+    """Say what an owner before this one was asked, and took at a time: its call is still under way."""
+
+    ask: Ask
+    at_ns: int
 
 
 class Settle(_Message, tag=3):
@@ -131,7 +142,7 @@ class Spent(_Message, tag=10):
 class Answer(_Message, tag=0):
     """Say what became of an `Ask`. `error` is the reason why nothing could be told, "" for none.
 
-    `has_receipt` says that limits have taken something; of `hold` and `refusal` at most one is there.
+    `has_receipt` says that limits have taken something, and `at_ns` when; of `hold` and `refusal` at most one is there.
     """
 
     number: int
@@ -147,6 +158,7 @@ class Answer(_Message, tag=0):
     has_receipt: bool = False
     hold: Hold | None = None
     refusal: Refusal | None = None
+    at_ns: int = 0
 
     @property
     def standing(self) -> Standing:
@@ -182,7 +194,9 @@ class Resume(_Message, tag=3):
     is_loaded: bool
 
 
-Request: TypeAlias = Hello | Configure | Ask | Settle | Release | Spend | Alive | Outdated | Marked | Level | Spent
+Request: TypeAlias = (
+    Hello | Configure | Ask | Retake | Settle | Release | Spend | Alive | Outdated | Marked | Level | Spent
+)
 Order: TypeAlias = Answer | Read | Report | Resume
 
 _encoder = msgspec.msgpack.Encoder()
