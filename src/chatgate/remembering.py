@@ -19,8 +19,8 @@ from chatgate.vocabulary.errors import CallerError, Kind
 from chatgate.vocabulary.identity import KeyKind
 
 if TYPE_CHECKING:
-    from chatgate.protocols.anthropic.reading import Json
     from chatgate.protocols.openai_stream import Relay
+    from chatgate.protocols.reading import Json
     from chatgate.vocabulary.exchange import Decoded
     from chatgate.vocabulary.identity import Caller
 

@@ -8,6 +8,8 @@ openai_operations embeddings, legacy completions, moderations: bytes pass throug
 anthropic     Anthropic's Messages, in terms of a chat, and a chat in terms of them
 responses     OpenAI's Responses, in terms of a chat
 translation   the seam between callers' protocols and upstreams'
+chat_body     what a chat's body has in common, whichever protocol it is translated from or to
+reading       JSON values with their paths, for requests of any protocol
 losses        what a translation between two protocols could not carry
 plain         the plain API: one JSON route, three body forms, its answers and its stream
 page          what a browser sees on the plain route

@@ -274,6 +274,8 @@ def test_the_beginning_of_an_answer_goes_where_it_can_be_continued() -> None:
     request = messages(messages=[HI, {"role": "assistant", "content": "Well,"}])
     prefixed, losses = to_openai(request, extended=True, continuation="prefix")
     assert (prefixed["messages"][-1]["prefix"], losses.parts) == (True, ())
+    partial, losses = to_openai(request, extended=True, continuation="partial")
+    assert (partial["messages"][-1].get("partial"), losses.parts) == (True, ())
     continued, _ = to_openai(request, extended=True, continuation="continue_final_message")
     assert (continued["continue_final_message"], continued["add_generation_prompt"]) == (True, False)
 

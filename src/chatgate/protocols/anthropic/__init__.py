@@ -1,6 +1,5 @@
 """Anthropic's Messages protocol, spoken with callers and with upstreams; between the two is OpenAI's chat.
 
-    reading       JSON values with their paths, for requests of either protocol
     from_messages an Anthropic request → an OpenAI chat's body
     to_messages   an OpenAI chat's body → an Anthropic request
     message       whole answers, counts and reasons to stop, both ways

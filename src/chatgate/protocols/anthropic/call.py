@@ -15,6 +15,7 @@ from chatgate.protocols import document as documents
 from chatgate.protocols import openai_chat
 from chatgate.protocols.anthropic.from_messages import to_chat
 from chatgate.protocols.anthropic.message import UNSIGNED
+from chatgate.protocols.chat_body import addressed
 from chatgate.vocabulary.chat import Asked, ChatCall
 from chatgate.vocabulary.document import Document
 from chatgate.vocabulary.errors import CallerError, Kind
@@ -78,14 +79,7 @@ class MessagesCall:
         request = msgspec.json.decode(self._document.body)
         body, losses = to_chat(request, extended=not upstream.is_strict, continuation=upstream.continuation)
         dropped = losses.dropped(drops_parts=self._drops_parts)
-        if target.sent_model is not None:
-            body["model"] = target.sent_model
-        if body.get("stream"):
-            body["stream_options"] = {"include_usage": True}
-        for name, theirs in upstream.renamed.items():
-            if name in body:
-                body[theirs] = body.pop(name)
-        self._last = (target, msgspec.json.encode(body), dropped)
+        self._last = (target, addressed(body, target), dropped)
         return self._last[1:]
 
 

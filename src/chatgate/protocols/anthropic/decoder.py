@@ -15,7 +15,7 @@ from msgspec import Struct
 from chatgate.protocols import sse
 from chatgate.protocols.anthropic.encoder import TEXT, THINKING, Block
 from chatgate.protocols.anthropic.message import completion_id, finish_reason, to_openai_usage
-from chatgate.protocols.anthropic.reading import Json
+from chatgate.protocols.reading import Json
 
 DONE = b"[DONE]"
 

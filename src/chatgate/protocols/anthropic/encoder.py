@@ -21,7 +21,7 @@ from chatgate.protocols.anthropic.message import (
     to_anthropic_usage,
     tool_block,
 )
-from chatgate.protocols.anthropic.reading import Json
+from chatgate.protocols.reading import Json
 from chatgate.vocabulary.errors import UpstreamError
 
 _encode = msgspec.json.Encoder().encode

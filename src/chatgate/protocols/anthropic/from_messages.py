@@ -12,15 +12,13 @@ import hashlib
 
 import msgspec
 
-from chatgate.protocols.anthropic.reading import Json, mapping, objects, required, text, wrong_type
+from chatgate.protocols.chat_body import effort_of, joined, prefill
 from chatgate.protocols.losses import Losses
+from chatgate.protocols.reading import Json, mapping, objects, required, text, wrong_type
 from chatgate.vocabulary.upstreams import Continuation
 
 MAX_USER_CHARACTERS = 64
 """A longer id of a user is hashed: OpenAI takes no more of its own `safety_identifier`."""
-
-EFFORT_BUDGETS = ((4096, "low"), (16384, "medium"))
-"""Up to so many tokens of thinking are this effort; more is `high`."""
 
 _SAME = ("temperature", "top_p", "stream")
 _KNOWN = frozenset({*_SAME, "model", "messages", "system", "max_tokens", "stop_sequences", "top_k", "metadata"})
@@ -58,7 +56,7 @@ def to_chat(request: Json, *, extended: bool, continuation: Continuation | None)
     _tools(request, body, losses)
     if (tier := request.get("service_tier")) is not None:
         body["service_tier"] = _TIERS.get(tier, tier) if isinstance(tier, str) else tier
-    _prefill(body, losses, continuation)
+    prefill(body, losses, continuation, "messages")
     for name, value in request.items():
         if name in _PARTS and value not in _UNSAID:
             losses.part(name)
@@ -94,8 +92,7 @@ def _effort(request: Json, body: Json, losses: Losses) -> None:
         if thinking:
             losses.hint("thinking")
     elif thinking.get("type") == "enabled" and isinstance(thinking.get("budget_tokens"), int):
-        budget = thinking["budget_tokens"]
-        body["reasoning_effort"] = next((effort for most, effort in EFFORT_BUDGETS if budget <= most), "high")
+        body["reasoning_effort"] = effort_of(thinking["budget_tokens"])
     elif thinking:
         losses.hint("thinking")
     wanted = output.get("format")
@@ -143,22 +140,6 @@ def _choice(choice: Json, body: Json, losses: Losses) -> None:
         losses.part("tool_choice")
     if choice.get("disable_parallel_tool_use") is not None:
         body["parallel_tool_calls"] = not choice["disable_parallel_tool_use"]
-
-
-def _prefill(body: Json, losses: Losses, continuation: Continuation | None) -> None:
-    """Have the upstream go on with the assistant's message that the dialogue ends with, if it does."""
-    last = body["messages"][-1]
-    if last["role"] != "assistant" or "tool_calls" in last:
-        return
-    match continuation:
-        case None:
-            losses.part("messages")
-        case "prefix":
-            last["prefix"] = True
-        case "continue_final_message":
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
-        case "assistant_last":
-            pass
 
 
 # --- Messages ---------------------------------------------------------------------------------------------------------
@@ -241,7 +222,7 @@ def _user_messages(content: object, path: str, losses: Losses) -> list[Json]:
         else:
             parts += _part(block, where, losses)
     if parts or not results:
-        results.append({"role": "user", "content": _joined(parts)})
+        results.append({"role": "user", "content": joined(parts)})
     return results
 
 
@@ -321,13 +302,6 @@ def _document(block: Json, path: str, losses: Losses) -> list[Json]:
         case _:
             losses.part(where)
             return []
-
-
-def _joined(parts: list[Json]) -> str | list[Json]:
-    """Return text alone as one text: many servers take no list of parts."""
-    if all(part["type"] == "text" for part in parts):
-        return "\n\n".join(part["text"] for part in parts)
-    return parts
 
 
 def _marks(block: Json, path: str, losses: Losses, *known: str) -> None:

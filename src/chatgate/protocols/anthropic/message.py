@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from chatgate.protocols.anthropic.reading import Json
+from chatgate.protocols.reading import Json
 from chatgate.vocabulary.errors import UpstreamError
 
 UNSIGNED = "chatgate:unsigned"

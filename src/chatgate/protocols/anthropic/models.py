@@ -11,8 +11,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from chatgate.protocols.anthropic.reading import Json
 from chatgate.protocols.openai_models import Entry
+from chatgate.protocols.reading import Json
 from chatgate.vocabulary.errors import CallerError, Kind
 
 LIMIT_DEFAULT, LIMIT_HIGH = 20, 1000

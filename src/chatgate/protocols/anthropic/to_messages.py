@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from chatgate.protocols.anthropic.reading import Json, mapping, objects, required, text
+from chatgate.protocols.chat_body import inline_data
 from chatgate.protocols.losses import Losses
+from chatgate.protocols.reading import Json, mapping, objects, required, text
 from chatgate.vocabulary.errors import CallerError, Kind
 
 MAX_TOKENS_DEFAULT = 8192
@@ -56,7 +57,6 @@ _MESSAGE_FIELDS = frozenset({"role", "content", "tool_call_id", "tool_calls", "r
 _EFFORTS = {"minimal": "low"}
 _TIERS = {"auto": "auto", "default": "standard_only"}
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
-_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w=.+-]+)*;base64,")
 _NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _UNSAID: tuple[object, ...] = (None, [], {}, "")
 
@@ -289,21 +289,21 @@ def _parts(content: object, path: str, losses: Losses) -> list[Json]:
 
 
 def _source(url: str) -> Json:
-    found = _DATA_URL.match(url)
+    found = inline_data(url)
     if found is None:
         return {"type": "url", "url": url}
-    return {"type": "base64", "media_type": found[1], "data": url[found.end() :]}
+    return {"type": "base64", "media_type": found[0], "data": found[1]}
 
 
 def _file(file: Json, path: str, losses: Losses) -> list[Json]:
     data = file.get("file_data")
-    found = _DATA_URL.match(data) if isinstance(data, str) else None
-    if found is None or not isinstance(data, str):
+    found = inline_data(data) if isinstance(data, str) else None
+    if found is None:
         losses.part(f"{path}.file")
         return []
     document: Json = {
         "type": "document",
-        "source": {"type": "base64", "media_type": found[1], "data": data[found.end() :]},
+        "source": {"type": "base64", "media_type": found[0], "data": found[1]},
     }
     if isinstance(file.get("filename"), str):
         document["title"] = file["filename"]

@@ -13,7 +13,8 @@ from msgspec import Meta, Raw, Struct
 
 from chatgate.protocols import document as documents
 from chatgate.protocols import openai_chat
-from chatgate.protocols.anthropic.reading import Json
+from chatgate.protocols.chat_body import addressed
+from chatgate.protocols.reading import Json
 from chatgate.protocols.responses.request import items_of, to_chat
 from chatgate.protocols.responses.session import PREFIX, Session, identity_of, session_of
 from chatgate.vocabulary.chat import Asked, ChatCall, Message
@@ -112,17 +113,10 @@ class ResponsesCall:
         """Return the OpenAI chat's body for a target, and what of the call it goes without. Raises `CallerError`."""
         if self.previous_id and self._earlier is None:
             raise self._unknown_previous()
-        upstream = target.upstream
-        body, losses = to_chat(self._request, extended=not upstream.is_strict, earlier=self._earlier or ())
+        strict = target.upstream.is_strict
+        body, losses = to_chat(self._request, extended=not strict, earlier=self._earlier or ())
         dropped = losses.dropped(drops_parts=self._drops_parts)
-        if target.sent_model is not None:
-            body["model"] = target.sent_model
-        if body.get("stream"):
-            body["stream_options"] = {"include_usage": True}
-        for name, theirs in upstream.renamed.items():
-            if name in body:
-                body[theirs] = body.pop(name)
-        return msgspec.json.encode(body), dropped
+        return addressed(body, target), dropped
 
     def _unknown_previous(self) -> CallerError:
         error = CallerError(

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from chatgate.protocols.anthropic.reading import Json
+from chatgate.protocols.reading import Json
 from chatgate.vocabulary.errors import UpstreamError
 
 DONE = b"[DONE]"

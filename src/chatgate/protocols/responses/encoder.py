@@ -19,7 +19,7 @@ from chatgate.protocols.responses.tools import Name
 from chatgate.vocabulary.errors import UpstreamError
 
 if TYPE_CHECKING:
-    from chatgate.protocols.anthropic.reading import Json
+    from chatgate.protocols.reading import Json
     from chatgate.protocols.responses.session import Session
 
 _encode = msgspec.json.Encoder().encode

@@ -12,7 +12,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Any
 
-from chatgate.protocols.anthropic.reading import Json, mapping, objects, required, text, wrong_type
+from chatgate.protocols.reading import Json, mapping, objects, required, text, wrong_type
 from chatgate.protocols.responses.tools import custom_arguments, function_name
 from chatgate.vocabulary.errors import CallerError, Kind
 

@@ -13,7 +13,7 @@ from chatgate.protocols.responses.items import seal
 from chatgate.protocols.responses.tools import Name, custom_input
 
 if TYPE_CHECKING:
-    from chatgate.protocols.anthropic.reading import Json
+    from chatgate.protocols.reading import Json
 
 
 class Write(Protocol):

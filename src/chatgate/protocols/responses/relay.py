@@ -18,7 +18,7 @@ from chatgate.protocols.responses.encoder import Encoder
 from chatgate.protocols.resume import Transcript
 
 if TYPE_CHECKING:
-    from chatgate.protocols.anthropic.reading import Json
+    from chatgate.protocols.reading import Json
     from chatgate.protocols.responses.session import Session
 
 _DONE_EVENT = sse.event(DONE)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chatgate.protocols.anthropic.reading import Json, mapping, objects, required, wrong_type
 from chatgate.protocols.losses import Losses
+from chatgate.protocols.reading import Json, mapping, objects, required, wrong_type
 from chatgate.protocols.responses.items import Messages
 from chatgate.protocols.responses.tools import to_chat_tools
 from chatgate.vocabulary.errors import CallerError, Kind

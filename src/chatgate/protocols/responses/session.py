@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from chatgate.protocols.anthropic.reading import Json, objects
+from chatgate.protocols.reading import Json, objects
 from chatgate.protocols.responses.request import ENCRYPTED
 from chatgate.protocols.responses.tools import Names, names_of
 

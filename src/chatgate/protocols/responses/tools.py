@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from chatgate.protocols.anthropic.reading import Json, mapping, objects, required, text
+from chatgate.protocols.reading import Json, mapping, objects, required, text
 
 if TYPE_CHECKING:
     from chatgate.protocols.losses import Losses
