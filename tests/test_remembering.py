@@ -6,9 +6,11 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 
 from chatgate.protocols.responses.call import ResponsesCall
 from chatgate.protocols.responses.dialect import ResponsesDialect
+from chatgate.protocols.responses.turn import Recent, TurnEnvelope
 from chatgate.remembering import MAX_NEEDED, Remembering, subject_of
 from chatgate.vocabulary.chat import Asked, ChatCall
 from chatgate.vocabulary.errors import CallerError, Kind
@@ -121,6 +123,38 @@ async def test_a_response_is_shown_deleted_and_not_cancelled(remembering: Rememb
     }
     with pytest.raises(CallerError):
         await remembering.show(ALICE, "resp_one")
+
+
+async def test_the_items_that_it_answers_are_shown(remembering: Remembering) -> None:
+    """To its own key, without the answer."""
+    await remembering.keep(decoded(ALICE), ANSWER)
+    page = json.loads(await remembering.show_items(ALICE, "resp_one", "limit=1"))
+    assert page["data"][0]["content"] == [{"type": "input_text", "text": "Sky?"}]
+    with pytest.raises(CallerError):
+        await remembering.show_items(BOB, "resp_one", "")
+
+
+async def test_a_connection_goes_on_from_what_is_not_kept(shelf: MemoryShelf) -> None:
+    """Of any provider's; whoever is not on it learns nothing."""
+    forgetful, recent = Remembering(shelf, keeps=False), Recent(10_000)
+    for identity in ("one", "theirs"):
+        answer = {**RESPONSE, "id": f"resp_{identity}"}
+        await forgetful.keep(on_connection(decoded(ALICE, store=False), recent), json.dumps(answer).encode())
+        second = on_connection(decoded(ALICE, "two", previous_response_id=f"resp_{identity}"), recent)
+        assert await forgetful.recall(second) > 0
+        assert dialogue(second) == ["Sky?", "Blue", "Sky?"]
+        elsewhere = decoded(ALICE, "two", previous_response_id=f"resp_{identity}")
+        assert await forgetful.recall(elsewhere) == 0
+    stored_by_provider = json.dumps({**RESPONSE, "id": "resp_kept_there"}).encode()
+    await forgetful.keep(on_connection(decoded(ALICE), recent), stored_by_provider)
+    assert recent.get("kept_there") is None
+    assert shelf.bodies == {}
+
+
+def on_connection(one: Decoded, recent: Recent) -> Decoded:
+    """Return a call as a turn of a connection that remembers."""
+    envelope = TurnEnvelope("req_1", "POST", "/v1/responses", "", {}, "", 0.0, "", recent)
+    return structs.replace(one, identified=structs.replace(one.identified, envelope=envelope))
 
 
 async def test_what_nobody_wants_kept_is_not(remembering: Remembering, shelf: MemoryShelf) -> None:

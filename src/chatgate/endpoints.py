@@ -19,6 +19,7 @@ from chatgate.protocols.anthropic import models as anthropic_models
 from chatgate.refusals import JSON_TYPE
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Phrase
 from chatgate.vocabulary.exchange import (
+    Conversation,
     Endpoint,
     Envelope,
     Identified,
@@ -27,6 +28,7 @@ from chatgate.vocabulary.exchange import (
     Reply,
     Settled,
     Surface,
+    Upgrade,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from chatgate.administration.routes import Administration
     from chatgate.admitting import Admitting
     from chatgate.balances import Balances
+    from chatgate.conversing import Conversing
     from chatgate.counting import Counting
     from chatgate.i18n import Catalogues
     from chatgate.listing import Listing
@@ -58,6 +61,7 @@ _SERVED = (
     Operation.RESPONSE,
     Operation.RESPONSE_DELETION,
     Operation.RESPONSE_CANCELLATION,
+    Operation.RESPONSE_ITEMS,
     Operation.COUNT_TOKENS,
     Operation.MODELS,
     Operation.MODEL,
@@ -68,10 +72,18 @@ _SERVED = (
 _SHARED = (Operation.MODELS, Operation.MODEL)
 _ANTHROPIC_PATHS = ("/v1/messages", "/messages", "/v1/v1/messages")
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
-_OK, _UPGRADE_REQUIRED, _UNAVAILABLE = 200, 426, 503
+_SWITCHING, _OK, _UPGRADE_REQUIRED, _UNAVAILABLE = 101, 200, 426, 503
 _MAX_HEADS = 4096
 _BROWSER = b"text/html"
 _ADMIN = Endpoint(Operation.ADMIN, Surface.ADMIN)
+_CONVERSATION = Endpoint(Operation.CONVERSATION, Surface.RESPONSES)
+_PREPARATION = Endpoint(Operation.RESPONSE_PREPARATION, Surface.RESPONSES)
+_KEPT = (
+    Operation.RESPONSE,
+    Operation.RESPONSE_DELETION,
+    Operation.RESPONSE_CANCELLATION,
+    Operation.RESPONSE_ITEMS,
+)
 _NOT_STORED = b"cache-control: no-store\r\n"
 """What administrators are told is nobody else's business, keys least of all."""
 
@@ -114,6 +126,7 @@ class Table:
         self._paths = paths
         self._models = tuple(f"{prefix}/models/" for prefix in OPENAI_PREFIXES)
         self._responses = tuple(f"{prefix}/responses/" for prefix in OPENAI_PREFIXES)
+        self._sockets = frozenset(f"{prefix}/responses" for prefix in OPENAI_PREFIXES)
 
     def find(self, method: str, path: str, *, upgrades: bool = False) -> Endpoint:
         """Return what a URL is. Raises `CallerError` when it is nothing, or takes other methods.
@@ -129,6 +142,8 @@ class Table:
         if methods is None:
             raise CallerError(Kind.NOT_FOUND, "unknown_path")
         endpoint = methods.get(method)
+        if endpoint is None and upgrades and method == "GET" and path in self._sockets:
+            return _CONVERSATION
         if endpoint is None:
             parameters = {"method": method, "allowed": ", ".join(methods)}
             reason = "no_websocket" if upgrades else "method_not_allowed"
@@ -163,6 +178,8 @@ class Table:
                     return {"GET": shown, "DELETE": structs.replace(shown, operation=Operation.RESPONSE_DELETION)}
                 if rest == "cancel":
                     return {"POST": Endpoint(Operation.RESPONSE_CANCELLATION, Surface.RESPONSES, response_id)}
+                if rest == "input_items":
+                    return {"GET": Endpoint(Operation.RESPONSE_ITEMS, Surface.RESPONSES, response_id)}
         return None
 
 
@@ -260,6 +277,7 @@ class Gateway:
         balances: Balances,
         administration: Administration | None,
         remembering: Remembering,
+        conversing: Conversing,
         site: Site,
         observers: Sequence[Observer],
         clock: Callable[[], float],
@@ -274,6 +292,7 @@ class Gateway:
         self._balances = balances
         self._administration = administration
         self._remembering = remembering
+        self._conversing = conversing
         self._site = site
         self._observers = observers
         self._clock = clock
@@ -298,9 +317,12 @@ class Gateway:
             if endpoint is _ADMIN:
                 self._administrator().arrive(identified)
                 return identified
-            if endpoint.operation in _SERVED or not self._admitting.tells_at_once:
+            if endpoint.operation in _SERVED or not (self._admitting.tells_at_once or endpoint is _CONVERSATION):
                 self._remember(identified)
                 return identified
+            if endpoint is _CONVERSATION:
+                _check_upgrade(envelope)
+                return Upgrade(_SWITCHING, self._refusals.ids_of(envelope), b"", identified)
             standing = self._standing_at_once(identified.caller, address.counted_as)
             reply = self._with_ids(self._answer_at_once(identified), envelope, standing)
         except GateError as refused:
@@ -324,6 +346,32 @@ class Gateway:
         if identified.endpoint.operation in _MODEL_CALLS:
             return self._pipeline.answer(identified, body, port)
         return self._tell(identified, body, port)
+
+    async def converse(self, identified: Identified) -> Conversation | Reply:
+        """Begin a conversation over a WebSocket, or return the answer that refuses it."""
+        envelope, endpoint, error = identified.envelope, identified.endpoint, None
+        verdict: Conversation | Reply
+        try:
+            await self._admitting.know(identified)
+            verdict = self._conversing.begin(envelope)
+        except GateError as refused:
+            error = refused
+            verdict = self._refusal(endpoint.surface, error, envelope, b"", identified.language)
+        status = verdict.status if isinstance(verdict, Reply) else _SWITCHING
+        self._note(envelope, endpoint, identified.caller.address, status, error)
+        return verdict
+
+    async def prepare(self, identified: Identified, body: bytes) -> Reply:
+        """Prepare a response that a later turn goes on from, without asking any model for an answer."""
+        envelope, error = identified.envelope, None
+        try:
+            identified = await self._admitting.know(identified)
+            reply = await self._conversing.prepare(identified, body)
+        except GateError as refused:
+            error = refused
+            reply = self._refusal(_PREPARATION.surface, error, envelope, b"", identified.language)
+        self._note(envelope, _PREPARATION, identified.caller.address, reply.status, error)
+        return reply
 
     async def _tell(self, identified: Identified, body: bytes, port: CallerPort) -> None:
         envelope, endpoint, caller = identified.envelope, identified.endpoint, identified.caller
@@ -380,7 +428,7 @@ class Gateway:
     async def _told(self, identified: Identified, body: bytes) -> Reply:
         record = identified.caller.record
         match identified.endpoint.operation:
-            case Operation.RESPONSE | Operation.RESPONSE_DELETION | Operation.RESPONSE_CANCELLATION:
+            case operation if operation in _KEPT:
                 return Reply(_OK, JSON_TYPE, await self._of_response(identified))
             case Operation.COUNT_TOKENS:
                 return await self._counting.count(identified, body)
@@ -400,6 +448,8 @@ class Gateway:
                 return await self._remembering.delete(caller, response_id)
             case Operation.RESPONSE_CANCELLATION:
                 return await self._remembering.cancel(caller, response_id)
+            case Operation.RESPONSE_ITEMS:
+                return await self._remembering.show_items(caller, response_id, identified.envelope.query)
             case _:
                 return await self._remembering.show(caller, response_id)
 
@@ -466,6 +516,20 @@ class Gateway:
         )
         for observer in self._observers:
             observer.call(settled)
+
+
+def _check_upgrade(envelope: Envelope) -> None:
+    """Refuse what would go on in another protocol, and pages of other sites: for a WebSocket no browser asks first.
+
+    Raises `CallerError`.
+    """
+    headers = envelope.headers
+    if headers[b"upgrade"].lower() != b"websocket":
+        parameters = {"method": envelope.method, "allowed": "POST"}
+        raise CallerError(Kind.METHOD_NOT_ALLOWED, "no_websocket", parameters=parameters)
+    origin = headers.get(b"origin")
+    if origin is not None and origin.partition(b"://")[2] != headers.get(b"host"):
+        raise CallerError(Kind.PERMISSION_DENIED, "origin_not_allowed")
 
 
 def _is_repeated(envelope: Envelope, before: Envelope) -> bool:

@@ -13,6 +13,8 @@ r"""A gateway small enough to test a server against: it answers by path, and rem
     /bug           raises
     /twice         replies twice, which is a bug
     /bad-head      a bug in the judgement of the head
+    /talk          becomes a WebSocket, where a `FakeConversation` answers
+    /no-talk       is refused with 401 when it would become one
 
 It keeps the promises of the real gateway: it judges by the head, never looks at a body before that, and lets a
 cancellation pass.
@@ -31,8 +33,10 @@ from chatgate.vocabulary.exchange import (
     Operation,
     Reply,
     Surface,
+    Upgrade,
 )
 from chatgate.vocabulary.identity import Caller
+from fakes.conversation import FakeConversation
 
 TEXT = b"Content-Type: text/plain\r\n"
 STATUS = {
@@ -49,7 +53,7 @@ class FakeGate:
     """The gateway of the tests.
 
     `envelopes` are those that arrived, `served` the paths and bodies that came to be served, `errors` the reasons and
-    parameters of refusals, `left` the messages that tasks were cancelled with.
+    parameters of refusals, `left` the messages that tasks were cancelled with, `conversations` those that began.
     """
 
     def __init__(self) -> None:
@@ -59,6 +63,7 @@ class FakeGate:
         self.errors: list[tuple[str, dict[str, object]]] = []
         self.left: list[str] = []
         self.flooded_bytes = 0
+        self.conversations: list[FakeConversation] = []
 
     def arrive(self, envelope: Envelope) -> Identified | Reply:
         """Let everybody in, except on /refused."""
@@ -67,7 +72,23 @@ class FakeGate:
             return Reply(401, TEXT, b"refused")
         if envelope.path == "/bad-head":
             raise LookupError(envelope.path)
-        return Identified(envelope, ENDPOINT, Caller(envelope.peer, 0), "en_US")
+        identified = Identified(envelope, ENDPOINT, Caller(envelope.peer, 0), "en_US")
+        if envelope.path in ("/talk", "/no-talk"):
+            return Upgrade(101, b"x-request-id: %b\r\n" % envelope.request_id.encode(), b"", identified)
+        return identified
+
+    async def converse(self, identified: Identified) -> FakeConversation | Reply:
+        """Begin a conversation, except on /no-talk."""
+        await asyncio.sleep(0)
+        if identified.envelope.path == "/no-talk":
+            return Reply(401, TEXT, b"refused")
+        self.conversations.append(FakeConversation(self.left))
+        return self.conversations[-1]
+
+    async def prepare(self, identified: Identified, body: bytes) -> Reply:
+        """Answer with the body."""
+        del identified
+        return Reply(200, TEXT, body)
 
     def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Answer with the reason as the body."""

@@ -245,7 +245,16 @@ async def test_a_stream_that_cannot_go_on_says_that_it_failed(gateway: Gateway, 
             415,
             "unsupported_media_type",
         ),
-        ("GET", RESPONSES, b"", (("Connection", "Upgrade"), ("Upgrade", "websocket")), 426, "method_not_allowed"),
+        ("GET", RESPONSES, b"", (("Connection", "Upgrade"), ("Upgrade", "h2c")), 426, "method_not_allowed"),
+        ("GET", RESPONSES, b"", (("Connection", "Upgrade"), ("Upgrade", "websocket")), 400, "invalid_value"),
+        (
+            "GET",
+            "/v1/chat/completions",
+            b"",
+            (("Connection", "Upgrade"), ("Upgrade", "websocket")),
+            426,
+            "method_not_allowed",
+        ),
     ],
 )
 async def test_every_refusal_has_openais_shape(
@@ -354,12 +363,20 @@ async def test_nobody_sees_what_another_key_asked(gateway: Gateway, upstream: Fa
     kept = (await post(gateway, "chat", "Secret", ALICE)).json()["id"]
     place = f"{RESPONSES}/{kept}"
     for stranger in ((BOB,), ()):
-        for method, path in (("GET", place), ("DELETE", place), ("POST", f"{place}/cancel")):
+        for method, path in (
+            ("GET", place),
+            ("GET", f"{place}/input_items"),
+            ("DELETE", place),
+            ("POST", f"{place}/cancel"),
+        ):
             assert (await http.request(gateway.port, method, path, stranger)).status == 404
         going_on = await post(gateway, "chat", "More", *stranger, previous_response_id=kept)
         assert (going_on.status, going_on.json()["error"]["code"]) == (400, "previous_response_not_found")
     assert len(upstream.calls) == 1
     assert (await http.request(gateway.port, "POST", f"{place}/cancel", [ALICE])).status == 400
+    items = await http.request(gateway.port, "GET", f"{place}/input_items?order=asc", [ALICE])
+    assert items.json()["data"][0]["content"] == [{"type": "input_text", "text": "Secret"}]
+    check("openai", "ResponseItemList", items.json())
     deleted = await http.request(gateway.port, "DELETE", place, [ALICE])
     assert deleted.json() == {"id": kept, "object": "response", "deleted": True}
     assert (await http.request(gateway.port, "GET", place, [ALICE])).status == 404

@@ -46,7 +46,7 @@ def shared() -> Iterator[RunningServer]:
 def server(shared: RunningServer) -> RunningServer:
     """Return the module's server, with a gateway that has forgotten the last test."""
     gate = shared.gate
-    for memory in (gate.envelopes, gate.served, gate.errors, gate.left):
+    for memory in (gate.envelopes, gate.served, gate.errors, gate.left, gate.conversations):
         memory.clear()
     return shared
 

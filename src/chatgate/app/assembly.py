@@ -33,6 +33,7 @@ from chatgate.attempts.calling import Calling
 from chatgate.attempts.leaving import Leaving
 from chatgate.attempts.stream import Stream
 from chatgate.balances import Balances
+from chatgate.conversing import Conversing
 from chatgate.counting import Counting
 from chatgate.endpoints import Gateway, Site, Table
 from chatgate.i18n import LANGUAGES, Catalogues, language_of_locale
@@ -133,17 +134,18 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     # Calls of the predecessor may still write lines that hold its secrets.
     redaction = Redaction(settings.secrets() | (predecessor.settings.secrets() if predecessor else frozenset()))
     observers = (parts.log, parts.metrics)
+    responses = ResponsesDialect(
+        lambda: secrets.token_hex(_IDENTITY_BYTES),
+        time.time,
+        keeps=settings.response_seconds > 0,
+        drops_parts=settings.drops_unsupported,
+    )
     dialects: dict[Surface, Dialect] = {
         Surface.PLAIN: PlainDialect(default_model),
         Surface.OPENAI: OpenAIDialect(),
         Surface.ADMIN: OpenAIDialect(),
         Surface.ANTHROPIC: AnthropicDialect(drops_parts=settings.drops_unsupported),
-        Surface.RESPONSES: ResponsesDialect(
-            lambda: secrets.token_hex(_IDENTITY_BYTES),
-            time.time,
-            keeps=settings.response_seconds > 0,
-            drops_parts=settings.drops_unsupported,
-        ),
+        Surface.RESPONSES: responses,
         **{operation.surface: OperationDialect(operation) for operation in OPERATIONS},
     }
     translations: dict[Protocol, Translation] = {
@@ -233,6 +235,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
             routing=routing, admitting=admitting, requests=requests, sender=parts.transport, redaction=redaction
         ),
         remembering=remembering,
+        conversing=Conversing(responses, remembering),
         balances=Balances(Spending(parts.keeping), functools.partial(datetime.now, UTC)),
         administration=_administration(settings, parts),
         site=Site(

@@ -47,10 +47,10 @@ def describe(route: str, more: More | None = None) -> bytes:
     return msgspec.json.encode(document)
 
 
-def _answers(surface: str, statuses: str, success: Part) -> Part:
+def _answers(surface: str, statuses: str, success: Part, status: str = "200") -> Part:
     """Return the responses of an operation: its success, and the refusals that it shares with its surface."""
-    refusals = {status: {"$ref": f"#/components/responses/{surface}{status}"} for status in statuses.split()}
-    return {"200": {"headers": IDS, **success}, **refusals}
+    refusals = {each: {"$ref": f"#/components/responses/{surface}{each}"} for each in statuses.split()}
+    return {status: {"headers": IDS, **success}, **refusals}
 
 
 def _page(operation_id: str) -> Part:
@@ -185,11 +185,24 @@ _PATHS: dict[str, Part] = {
             ("ResponsesRequest", "ResponsesAnswer"),
             "With `stream`: OpenAI's events, the last of which is `response.completed` or `response.incomplete`. A "
             "stream that breaks ends with `response.failed`, or with `error` where nothing was said yet.",
-        )
+        ),
+        "get": _operation(
+            "openai",
+            "openResponses",
+            "Create responses over a WebSocket",
+            _answers("OpenAI", "400 401 403 405 500", {"description": "The connection goes on as a WebSocket."}, "101"),
+            description=(
+                "With `Upgrade: websocket`. Each message of the caller's is a `response.create` with the fields of a "
+                "ResponsesRequest, each event of an answer is one message."
+            ),
+        ),
     },
     "/v1/responses/{response}": {
         "get": _of_response("getResponse", "Show a response that is kept", "401 403 404 500 503", "ResponsesAnswer"),
         "delete": _of_response("deleteResponse", "Delete it", "401 403 404 500 503", "DeletedResponse"),
+    },
+    "/v1/responses/{response}/input_items": {
+        "get": _of_response("listInputItems", "List what it answers", "400 401 403 404 500 503", "ResponseItems")
     },
     "/v1/responses/{response}/cancel": {
         "post": _of_response(

@@ -310,6 +310,16 @@ _SCHEMAS: Part = {
     "DeletedResponse": _object(
         {"id": _TEXT, "object": {"const": "response"}, "deleted": {"const": True}}, "id object deleted"
     ),
+    "ResponseItems": _object(
+        {
+            "object": {"const": "list"},
+            "data": {"type": "array", "items": {"type": "object"}},
+            "first_id": {"type": ["string", "null"]},
+            "last_id": {"type": ["string", "null"]},
+            "has_more": {"type": "boolean"},
+        },
+        "object data first_id last_id has_more",
+    ),
     "OperationRequest": _object(
         {"model": schema("ModelName")},
         "",

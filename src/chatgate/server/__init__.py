@@ -4,6 +4,8 @@
     head        bytes → `Head`: the one place that judges a request's head
     body        bytes → body: framing by length or by chunks
     answer      the writing half of a connection: the `CallerPort` of the gateway
+    talk        a connection that has become a WebSocket
+    writing     what both write with: slow readers and the hard end
     connection  the reading half: one request at a time, and what happens when a rule is broken
     state       what the connections of one server share
     serving     the listener, the sweep over deadlines, the drain

@@ -9,20 +9,14 @@ Source: RFC 9112, sections 6 and 7.1; RFC 9110, sections 8.6 and 15.3.5 (read 20
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http
-import socket
-import struct
 from typing import Final
 
 from chatgate.server.state import ServerState
+from chatgate.server.writing import INFINITY, Writing
 from chatgate.vocabulary.exchange import Reply
 
 BODILESS: Final = frozenset({http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED})
-RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER, on, for zero seconds: closing sends a reset."""
-
-INFINITY: Final = float("inf")
 
 
 class Phase:
@@ -34,11 +28,10 @@ class Phase:
     GONE: Final = 3
 
 
-class Answering(asyncio.Protocol):
+class Answering(Writing):
     """What writes to the caller.
 
-    After the caller left everything is a no-op, so that whoever settles a call need not ask. `deadline` is when the
-    sweep looks at this connection, on the clock of the state.
+    After the caller left everything is a no-op, so that whoever settles a call need not ask.
     """
 
     __slots__ = (
@@ -47,28 +40,18 @@ class Answering(asyncio.Protocol):
         "_is_http_10",
         "_keep_alive",
         "_phase",
-        "_stalled_bytes",
-        "_state",
-        "_transport",
         "_wants_head_only",
-        "_write_paused",
-        "deadline",
     )
-
-    _transport: asyncio.Transport
 
     def __init__(self, state: ServerState) -> None:
         """Belong to a server; there is nothing to write to yet."""
-        self._state = state
+        super().__init__(state)
         self._phase: int = Phase.UNANSWERED
         self._keep_alive = True
         self._is_http_10 = False
         self._wants_head_only = False
         self._is_chunked = False
-        self._write_paused = False
-        self._stalled_bytes = 0
         self._drained: asyncio.Future[None] | None = None
-        self.deadline = INFINITY
 
     @property
     def is_congested(self) -> bool:
@@ -123,12 +106,6 @@ class Answering(asyncio.Protocol):
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
-    def pause_writing(self) -> None:
-        """Begin to wait for a slow reader (called by the transport)."""
-        self._write_paused = True
-        self._stalled_bytes = self._transport.get_write_buffer_size()
-        self.deadline = self._state.clock() + self._state.limits.stall_seconds
-
     def resume_writing(self) -> None:
         """Go on (called by the transport)."""
         self._write_paused = False
@@ -151,25 +128,6 @@ class Answering(asyncio.Protocol):
             self._keep_alive = False
             return b"Connection: close\r\n"
         return b"Connection: keep-alive\r\n" if self._is_http_10 else b""
-
-    def _is_stalled(self, now: float) -> bool:
-        """Tell whether a slow reader took nothing since the last look; when it took some, look again later."""
-        waiting_bytes = self._transport.get_write_buffer_size()
-        if waiting_bytes >= self._stalled_bytes:
-            return True
-        self._stalled_bytes = waiting_bytes
-        self.deadline = now + self._state.limits.stall_seconds
-        return False
-
-    def abort(self) -> None:
-        """End the connection with a reset, so that nobody takes what was sent for the whole answer."""
-        self._gone()
-        raw_socket = self._transport.get_extra_info("socket")
-        if raw_socket is not None:
-            # The other side may have been faster.
-            with contextlib.suppress(OSError):
-                raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self._transport.abort()
 
     def _gone(self) -> None:
         self._phase = Phase.GONE

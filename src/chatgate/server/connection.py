@@ -3,7 +3,8 @@
     HEAD ──► BODY ──► SERVING ──► HEAD …
       │        │         │
       │        └─────────┴──► LINGERING ──► CLOSING
-      └──► DISCARDING ──► HEAD …
+      ├──► DISCARDING ──► HEAD …
+      └──► SERVING ──► SWITCHED
 
 HEAD        waiting for a request, or reading its head
 BODY        the caller is identified, the body is being collected
@@ -12,6 +13,7 @@ DISCARDING  answered by the head alone; a small body is read and thrown away, so
 LINGERING   answered for the last time; reads on for a moment, because a close with unread bytes resets the connection
             and can destroy the answer on its way
 CLOSING     waiting for the last bytes to leave
+SWITCHED    the caller goes on over a WebSocket: a `Talk` has taken the connection over
 
 `serving` makes connections and ends those that are overdue; the transport calls the rest. A caller who closes only its
 sending half counts as one who left.
@@ -22,13 +24,15 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
-from chatgate.server.answer import INFINITY, Answering, Phase
+from chatgate.server.answer import Answering, Phase
 from chatgate.server.body import Body, ChunkedBody, SizedBody, body_too_large
 from chatgate.server.head import CHUNKED, Head, HeadReader
 from chatgate.server.run import Run
 from chatgate.server.state import ServerState
+from chatgate.server.talk import Talk, accept_key
+from chatgate.server.writing import INFINITY
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
-from chatgate.vocabulary.exchange import Envelope, Identified, Reply
+from chatgate.vocabulary.exchange import Envelope, Identified, Reply, Upgrade
 
 KEPT_BYTES: Final = 64 << 10
 """More than this of requests that wait for their turn stops the reading."""
@@ -57,6 +61,7 @@ class Stage:
     DISCARDING: Final = 3
     LINGERING: Final = 4
     CLOSING: Final = 5
+    SWITCHED: Final = 6
 
 
 class Connection(Answering):
@@ -72,6 +77,7 @@ class Connection(Answering):
         "_peer",
         "_reader",
         "_stage",
+        "_talk",
         "_unwanted_bytes",
         "run",
     )
@@ -89,6 +95,7 @@ class Connection(Answering):
         self._body: Body | None = None
         self._body_began_at = 0.0
         self._unwanted_bytes = 0
+        self._talk: Talk | None = None
         self.run: Run | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -161,6 +168,11 @@ class Connection(Answering):
             case Stage.DISCARDING | Stage.CLOSING:
                 self.abort()
 
+    @property
+    def calls(self) -> int:
+        """Return how many calls are being served."""
+        return 0 if self.run is None else 1
+
     def cancel(self, message: str) -> None:
         """Cancel the call that is being served, with a message; nothing when it has ended."""
         if self.run is not None:
@@ -204,6 +216,9 @@ class Connection(Answering):
                     self._unwanted_bytes -= len(data)
                     if self._unwanted_bytes < 0:
                         self._close()
+                    return
+                case _:
+                    self._hand_over(data)
                     return
 
     def _keep(self, data: bytes) -> None:
@@ -251,6 +266,9 @@ class Connection(Answering):
 
     def _answer_by_head(self, reply: Reply, head: Head, rest: bytes) -> bytes:
         """Answer a request whose body nobody wants; return the bytes after that body, as far as they are there."""
+        if isinstance(reply, Upgrade):
+            self._begin_upgrade(reply, head)
+            return rest
         missing_bytes = head.body_bytes - len(rest)
         is_too_much = missing_bytes > 0 and (head.body_bytes > DISCARDED_BYTES or head.expects_continue)
         if head.body_bytes == CHUNKED or is_too_much:
@@ -314,6 +332,40 @@ class Connection(Answering):
         self._wait_until(INFINITY)
         self.run = run = Run(self._state.gate.serve(identified, content, self), self._end_call)
         run.start()
+
+    def _begin_upgrade(self, upgrade: Upgrade, head: Head) -> None:
+        """Let a caller go on over a WebSocket, if the gateway says so. Raises `CallerError` for a broken handshake."""
+        if head.body_bytes or head.is_http_10:
+            raise CallerError(Kind.INVALID_VALUE, "bad_request")
+        accepted = accept_key(upgrade.identified.envelope)
+        self._stage = Stage.SERVING
+        self._wait_until(INFINITY)
+        self.run = run = Run(self._upgrade(upgrade, accepted), self._end_upgrade)
+        run.start()
+
+    async def _upgrade(self, upgrade: Upgrade, accepted: bytes) -> None:
+        verdict = await self._state.gate.converse(upgrade.identified)
+        if isinstance(verdict, Reply):
+            self.reply(verdict)
+        elif self._phase != Phase.GONE:
+            opening = self._state.opening(upgrade.status)
+            self._transport.write(b"%b%b%b\r\n" % (opening, upgrade.headers, accepted))
+            self._stage, self._talk = Stage.SWITCHED, Talk(self._state, self._transport, verdict)
+
+    def _end_upgrade(self, run: Run, error: BaseException | None) -> None:
+        if self._talk is None:
+            self._end_call(run, error)
+            return
+        self.run = None
+        self._talk.begin(paused=self._write_paused)
+        self._state.connections.discard(self)
+        self._hand_over(self._take_kept())
+
+    def _hand_over(self, data: bytes) -> None:
+        """Give what came behind the handshake to whoever has taken the connection over."""
+        assert self._talk is not None  # noqa: S101 - narrows for the type checker; it is set for this stage
+        if data:
+            self._talk.data_received(data)
 
     def _end_call(self, run: Run, error: BaseException | None) -> None:
         """Leave the connection ready for the next request, or closed (called by the run)."""

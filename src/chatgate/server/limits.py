@@ -18,6 +18,9 @@ class WireLimits(Struct, frozen=True):
     second for every `body_bytes_per_second` received so far. A connection may be silent between two calls for
     `idle_seconds`. A caller who reads slower than we write is waited for above `write_buffer_bytes`, and dropped after
     `stall_seconds` in which nothing moved. `max_connections` None takes what the file descriptors allow.
+
+    A WebSocket's message is limited as a body is. It is pinged after `ping_seconds` of silence and given up after twice
+    that, closed after `talk_idle_seconds` without a call, and when it is `talk_seconds` old.
     """
 
     header_bytes: int = 32 << 10
@@ -31,6 +34,9 @@ class WireLimits(Struct, frozen=True):
     stall_seconds: float = 60.0
     write_buffer_bytes: int = 256 << 10
     max_connections: int | None = None
+    ping_seconds: float = 30.0
+    talk_idle_seconds: float = 600.0
+    talk_seconds: float = 3600.0
 
 
 def connection_cap(configured: int | None) -> int:

@@ -60,7 +60,7 @@ class Server:
     @property
     def in_flight(self) -> int:
         """Return how many calls are being served, those included whose caller left before they were settled."""
-        serving = sum(connection.run is not None for connection in self._state.connections)
+        serving = sum(connection.calls for connection in self._state.connections)
         return serving + len(self._state.departed)
 
     @property
@@ -115,8 +115,7 @@ class Server:
         self._close_idle()
         await self._wait_while(self._is_in_grace_and_busy)
         for connection in list(state.connections):
-            if connection.run is not None:
-                connection.run.cancel("draining")
+            connection.cancel("draining")
         await self._wait_while(self._is_busy, until=state.clock() + FAREWELL_SECONDS)
         for connection in list(state.connections):
             connection.abort()

@@ -19,6 +19,7 @@ from chatgate.vocabulary.exchange import Gate
 if TYPE_CHECKING:
     from chatgate.server.connection import Connection
     from chatgate.server.run import Run
+    from chatgate.server.talk import Talk
 
 STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in http.HTTPStatus
@@ -57,7 +58,7 @@ class ServerState:
         self.limits = limits
         self.clock = clock
         self.max_connections = connection_cap(limits.max_connections)
-        self.connections: set[Connection] = set()
+        self.connections: set[Connection | Talk] = set()
         self.departed: set[Run] = set()
         self.draining = False
         self._wall_clock = wall_clock

@@ -34,6 +34,9 @@ class Operation(enum.StrEnum):
     RESPONSE = "response"
     RESPONSE_DELETION = "response_deletion"
     RESPONSE_CANCELLATION = "response_cancellation"
+    RESPONSE_ITEMS = "response_items"
+    RESPONSE_PREPARATION = "response_preparation"
+    CONVERSATION = "conversation"
     MODELS = "models"
     MODEL = "model"
     SUBSCRIPTION = "subscription"
@@ -176,6 +179,12 @@ class Reply(Struct, frozen=True, gc=False):
     body: bytes
 
 
+class Upgrade(Reply, frozen=True, gc=False):
+    """The beginning of the answer to a caller who wants to go on over a WebSocket, and may ask for it."""
+
+    identified: Identified
+
+
 class Verdict(enum.Enum):
     """What whoever takes an answer's pieces makes of one."""
 
@@ -266,14 +275,64 @@ class CallerPort(Protocol):
         """Return at once while the caller reads; else when it reads again."""
 
 
+class Channel(Protocol):
+    """What carries one turn's messages over a WebSocket. Nothing here blocks but `drained`, as of a `CallerPort`."""
+
+    @property
+    def is_congested(self) -> bool:
+        """Tell whether the caller reads more slowly than is sent."""
+
+    def send(self, text: bytes) -> None:
+        """Send a whole message, which is UTF-8."""
+
+    def ping(self) -> None:
+        """Let those on the way see that somebody is still there."""
+
+    def cancel(self, message: str) -> None:
+        """Cancel the turn, with a message; nothing when it has ended."""
+
+    async def drained(self) -> None:
+        """Return at once while the caller reads; else when it reads again."""
+
+
+class Turn(Protocol):
+    """A message that asks for something. Turns of one `lane` follow each other, those of others run beside them."""
+
+    @property
+    def lane(self) -> str:
+        """Return the lane, "" where the caller named none."""
+
+    async def serve(self, gate: Gate, channel: Channel) -> None:
+        """Answer it, as `Gate.serve` answers a call."""
+
+
+class Conversation(Protocol):
+    """What is said over one WebSocket."""
+
+    def take(self, text: bytes, request_id: str, arrived_at: float) -> Turn:
+        """Take a whole message of the caller's, which is UTF-8."""
+
+    def farewell(self, gate: Gate, request_id: str, arrived_at: float) -> bytes:
+        """Return the message that says that the connection is as old as any may grow."""
+
+
 class Gate(Protocol):
     """What the server asks of the gateway."""
 
     def arrive(self, envelope: Envelope) -> Identified | Reply:
-        """Judge a request by its head: who it is and what it is for, or the answer that refuses it."""
+        """Judge a request by its head: who it is and what it is for, or the answer that it gets at once.
+
+        An `Upgrade` is no answer yet: `converse` has the last word.
+        """
 
     def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Return the answer to a request that broke a rule of the wire; its path is "" when its head was unreadable."""
 
     def serve(self, identified: Identified, body: bytes, port: CallerPort) -> Coroutine[None, None, None]:
         """Return what answers a call; it never raises, except when cancelled."""
+
+    async def converse(self, identified: Identified) -> Conversation | Reply:
+        """Begin a conversation over a WebSocket, or return the answer that refuses it."""
+
+    async def prepare(self, identified: Identified, body: bytes) -> Reply:
+        """Prepare a response that a later turn goes on from, without asking any model for an answer."""

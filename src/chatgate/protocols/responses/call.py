@@ -82,6 +82,16 @@ class ResponsesCall:
             found.add(self.previous_id.removeprefix(PREFIX))
         return frozenset(found)
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether all that the answer follows is here."""
+        return not self.previous_id or self._earlier is not None
+
+    @property
+    def is_kept_by_provider(self) -> bool:
+        """Tell whether a provider of Responses keeps its answer."""
+        return self._request.get("store") is not False
+
     def go_on_from(self, kept: dict[str, Kept]) -> None:
         """Take what was found of `needed`, by identity."""
         previous = kept.get(self.previous_id.removeprefix(PREFIX)) if self.previous_id else None
@@ -111,14 +121,15 @@ class ResponsesCall:
 
     def encode_chat(self, target: Target) -> tuple[bytes, tuple[str, ...]]:
         """Return the OpenAI chat's body for a target, and what of the call it goes without. Raises `CallerError`."""
-        if self.previous_id and self._earlier is None:
-            raise self._unknown_previous()
+        if not self.is_whole:
+            raise self.unknown_previous()
         strict = target.upstream.is_strict
         body, losses = to_chat(self._request, extended=not strict, earlier=self._earlier or ())
         dropped = losses.dropped(drops_parts=self._drops_parts)
         return addressed(body, target), dropped
 
-    def _unknown_previous(self) -> CallerError:
+    def unknown_previous(self) -> CallerError:
+        """Return the refusal of a call that goes on from what is not here."""
         error = CallerError(
             Kind.INVALID_VALUE,
             "previous_response_not_found",

@@ -39,6 +39,11 @@ class ResponsesRelay(Relay):
         """Return the Response object once it has ended, to be kept."""
         return self._encoder.final
 
+    @property
+    def told(self) -> Json | None:
+        """Return the Response object once it has ended, whoever keeps it."""
+        return self.final
+
     def fail(self, code: str, message: str, kind: str) -> bytes:
         """Return the event that ends a stream which broke; see `Encoder.fail`."""
         return self._encoder.fail(code, message, kind)
@@ -77,6 +82,11 @@ class PassingRelay(ResponsesRelay):
     def final(self) -> Json | None:
         """Return None: the provider keeps its own."""
         return None
+
+    @property
+    def told(self) -> Json | None:
+        """Return the provider's own Response object, as it was last told."""
+        return self._decoder.response or None
 
     def fail(self, code: str, message: str, kind: str) -> bytes:
         """Return the event that ends a stream which broke, as the provider would have numbered it."""
