@@ -301,7 +301,11 @@ class Admitting:
         chat = decoded.asked.chat
         routes = (route, *route.fallbacks)
         targets = [candidate.target for each in routes for candidate in each.candidates]
-        return self._book.quote(chat.asked_model, targets, body_bytes, chat.max_tokens, choices=chat.choices)
+        audio = decoded.identified.endpoint.takes_files
+        quote = self._book.quote(
+            chat.asked_model, targets, body_bytes, chat.max_tokens, choices=chat.choices, audio=audio
+        )
+        return quote if chat.is_counted else structs.replace(quote, nano_usd=None)
 
 
 def _told(standing: Standing) -> bytes:

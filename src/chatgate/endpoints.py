@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     from chatgate.i18n import Catalogues
     from chatgate.listing import Listing
     from chatgate.pipeline import Observer, Pipeline
+    from chatgate.receiving import Receiving
     from chatgate.refusals import Refusals
     from chatgate.remembering import Remembering
-    from chatgate.vocabulary.exchange import CallerPort
+    from chatgate.vocabulary.exchange import CallerPort, Upload
     from chatgate.vocabulary.identity import Caller
 
 OPENAI_PREFIXES = ("/v1", "", "/v1/v1")
@@ -55,7 +56,26 @@ ANTHROPIC_VERSION = b"anthropic-version"
 
 _LOG = logging.getLogger(__name__)
 _UNLOGGED = (Operation.HEALTH, Operation.READY, Operation.METRICS, Operation.PROBE)
-_MODEL_CALLS = (Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING, Operation.MODERATION)
+_MODEL_CALLS = (
+    Operation.CHAT,
+    Operation.COMPLETION,
+    Operation.EMBEDDING,
+    Operation.MODERATION,
+    Operation.IMAGE,
+    Operation.SPEECH,
+    Operation.TRANSCRIPTION,
+    Operation.TRANSLATION,
+)
+_MEDIA = (
+    ("/images/generations", Operation.IMAGE, Surface.IMAGES, False),
+    ("/images/edits", Operation.IMAGE, Surface.IMAGE_EDITS, True),
+    ("/images/variations", Operation.IMAGE, Surface.IMAGE_VARIATIONS, True),
+    ("/audio/speech", Operation.SPEECH, Surface.SPEECH, False),
+    ("/audio/transcriptions", Operation.TRANSCRIPTION, Surface.TRANSCRIPTIONS, True),
+    ("/audio/translations", Operation.TRANSLATION, Surface.TRANSLATIONS, True),
+)
+"""Where pictures and sound are, and whether they take files."""
+
 _SERVED = (
     *_MODEL_CALLS,
     Operation.RESPONSE,
@@ -70,6 +90,7 @@ _SERVED = (
     Operation.ADMIN,
 )
 _SHARED = (Operation.MODELS, Operation.MODEL)
+_OPENAI_PATHS = ("/v1/", "/chat/", "/models/", "/responses/", "/dashboard/", "/images/", "/audio/")
 _ANTHROPIC_PATHS = ("/v1/messages", "/messages", "/v1/v1/messages")
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
 _SWITCHING, _OK, _UPGRADE_REQUIRED, _UNAVAILABLE = 101, 200, 426, 503
@@ -114,6 +135,8 @@ class Table:
             add(f"{prefix}/completions", Operation.COMPLETION, Surface.COMPLETIONS, "POST")
             add(f"{prefix}/embeddings", Operation.EMBEDDING, Surface.EMBEDDINGS, "POST")
             add(f"{prefix}/moderations", Operation.MODERATION, Surface.MODERATIONS, "POST")
+            for path, operation, surface, takes_files in _MEDIA:
+                paths[f"{prefix}{path}"] = {"POST": Endpoint(operation, surface, takes_files=takes_files)}
             add(f"{prefix}/messages", Operation.CHAT, Surface.ANTHROPIC, "POST")
             add(f"{prefix}/messages/count_tokens", Operation.COUNT_TOKENS, Surface.ANTHROPIC, "POST")
             add(f"{prefix}/models", Operation.MODELS, Surface.OPENAI, "GET", "HEAD")
@@ -154,7 +177,7 @@ class Table:
         """Return whose errors a path gets, whether it exists or not."""
         if ANTHROPIC_VERSION in headers or path.startswith(_ANTHROPIC_PATHS):
             return Surface.ANTHROPIC
-        if path == "/v1" or path.startswith(("/v1/", "/chat/", "/models/", "/responses/", "/dashboard/")):
+        if path == "/v1" or path.startswith(_OPENAI_PATHS):
             return Surface.OPENAI
         if path.startswith(ADMIN_PREFIX):
             return Surface.ADMIN
@@ -278,6 +301,7 @@ class Gateway:
         administration: Administration | None,
         remembering: Remembering,
         conversing: Conversing,
+        receiving: Receiving,
         site: Site,
         observers: Sequence[Observer],
         clock: Callable[[], float],
@@ -293,6 +317,7 @@ class Gateway:
         self._administration = administration
         self._remembering = remembering
         self._conversing = conversing
+        self._receiving = receiving
         self._site = site
         self._observers = observers
         self._clock = clock
@@ -372,6 +397,16 @@ class Gateway:
             reply = self._refusal(_PREPARATION.surface, error, envelope, b"", identified.language)
         self._note(envelope, _PREPARATION, identified.caller.address, reply.status, error)
         return reply
+
+    async def receive(self, identified: Identified, upload: Upload, port: CallerPort) -> None:
+        """Answer a call whose body is still arriving."""
+        content_type = identified.envelope.headers.get(b"content-type", b"").decode("latin-1")
+        form, beginning = await self._receiving.begin(upload, content_type)
+        try:
+            await self._pipeline.answer(identified, form, port)
+        finally:
+            if beginning is not None:
+                beginning.close()
 
     async def _tell(self, identified: Identified, body: bytes, port: CallerPort) -> None:
         envelope, endpoint, caller = identified.envelope, identified.endpoint, identified.caller

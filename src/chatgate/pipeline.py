@@ -254,7 +254,7 @@ class Pipeline:
             await admitted.entry.synced()
         if admitted.decoded.asked.foreign is not None:
             await self._memory.keep(admitted.decoded, attempt.body)
-        call.port.reply(Reply(_OK, self._headers_of(admitted, plan, attempt) + JSON_TYPE, attempt.body))
+        call.port.reply(Reply(_OK, self._headers_of(admitted, plan, attempt, JSON_TYPE), attempt.body))
 
     async def _shielded(self, call: _Call, admitted: Admitted, dialect: Dialect, plan: Plan) -> Attempt:
         """Get a whole answer in a task of its own, which may outlive the caller's patience."""
@@ -282,7 +282,7 @@ class Pipeline:
         dialect = self._dialects[call.identified.endpoint.surface]
 
         def head_of(answering: Plan | None) -> bytes:
-            return self._headers_of(admitted, answering, stream.attempt) + _EVENTS_TYPE
+            return self._headers_of(admitted, answering, stream.attempt, _EVENTS_TYPE)
 
         def settle() -> Awaitable[None] | None:
             call.settled.outcome, call.settled.status = _COMPLETED, _OK
@@ -332,15 +332,22 @@ class Pipeline:
             return True
         return False
 
-    def _headers_of(self, admitted: Admitted, plan: Plan | None, attempt: Attempt | None) -> bytes:
-        """Return the header lines of an answer; without a plan it is not known yet who answers."""
+    def _headers_of(self, admitted: Admitted, plan: Plan | None, attempt: Attempt | None, type_lines: bytes) -> bytes:
+        """Return the header lines of an answer; without a plan it is not known yet who answers.
+
+        `type_lines` say what it is, unless it has a type of its own.
+        """
         headers = self._refusals.ids_of(admitted.decoded.identified.envelope) + admitted.headers
         if plan is None:
-            return headers
-        if attempt is not None and attempt.dropped:
-            headers += _dropped_line(attempt.dropped)
+            return headers + type_lines
+        if attempt is not None and attempt.is_special:
+            if attempt.dropped:
+                headers += _dropped_line(attempt.dropped)
+            if attempt.passes_type:
+                type_lines = _passed_type(attempt.answer.headers)
         model = plan.candidate.target.sent_model or admitted.decoded.asked.chat.asked_model
-        return b"%b%bx-chatgate-attempts: %d\r\n" % (headers, _model_line(model), len(admitted.entry.sent))
+        sent = len(admitted.entry.sent)
+        return b"%b%bx-chatgate-attempts: %d\r\n%b" % (headers, _model_line(model), sent, type_lines)
 
     async def _fail(self, call: _Call, error: GateError) -> None:
         """Tell the caller: by an answer of its own, or, once a stream has begun, by the event that ends it."""
@@ -355,8 +362,10 @@ class Pipeline:
         if self._is_durable and call.admitted is not None:
             await call.admitted.entry.synced()
         if stream is not None and stream.is_started:
-            port.send(self._refusals.event(surface, error, identified.language, envelope.request_id, stream.relay))
-            port.finish()
+            said = self._refusals.event(surface, error, identified.language, envelope.request_id, stream.relay)
+            if said:  # Otherwise nothing can say so but the end of the connection.
+                port.send(said)
+                port.finish()
             return
         more = error.standing
         if more is None:
@@ -443,6 +452,14 @@ def _reason_of(cancelled: asyncio.CancelledError) -> str:
 def _model_line(model: str) -> bytes:
     """Return the line that names the model; what a header cannot carry is percent-encoded."""
     return b"x-chatgate-model: %b\r\n" % quote(model, safe=string.punctuation + " ").encode()
+
+
+def _passed_type(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the lines that say what an answer is which passes as it came."""
+    content_type = headers.get(b"content-type", b"application/octet-stream")
+    if content_type.startswith(b"text/event-stream"):
+        return _EVENTS_TYPE
+    return b"content-type: %b\r\n" % content_type
 
 
 def _dropped_line(paths: tuple[str, ...]) -> bytes:

@@ -120,6 +120,7 @@ class Rig:
         )
         self.route = routing.find("m")
         self.trying = Trying(
+            uploads=self.transport,
             requests={upstream.name: Requests(upstream, timeouts or Timeouts()) for upstream in upstreams},
             senders={upstream.name: self.transport for upstream in upstreams},
             writings={},

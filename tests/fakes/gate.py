@@ -34,6 +34,7 @@ from chatgate.vocabulary.exchange import (
     Reply,
     Surface,
     Upgrade,
+    Upload,
 )
 from chatgate.vocabulary.identity import Caller
 from fakes.conversation import FakeConversation
@@ -46,7 +47,7 @@ STATUS = {
     Kind.UNSUPPORTED_MEDIA_TYPE: 415,
     Kind.OVERLOADED: 503,
 }
-ENDPOINT = Endpoint(Operation.CHAT, Surface.PLAIN)
+ENDPOINT = Endpoint(Operation.CHAT, Surface.PLAIN, takes_files=True)
 
 
 class FakeGate:
@@ -108,6 +109,17 @@ class FakeGate:
                 port.send(b"draining\n")
                 port.finish()
             raise
+
+    async def receive(self, identified: Identified, upload: Upload, port: CallerPort) -> None:
+        """Answer as with a body that has arrived; on /unread without waiting for it."""
+        pieces = []
+        try:
+            while identified.envelope.path != "/unread" and (piece := await upload.next_piece()):
+                pieces.append(piece)
+        except GateError as error:
+            port.reply(self.refuse(identified.envelope, error))
+            return
+        await self.serve(identified, b"".join(pieces), port)
 
     async def _answer(self, path: str, body: bytes, port: CallerPort) -> None:
         match path.split("/")[1:]:

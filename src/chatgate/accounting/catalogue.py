@@ -79,8 +79,11 @@ class Catalogue:
 
 
 def _tariff(info: ModelInfo, price: ModelPrice) -> Tariff | None:
-    """Return a model's tariff; None when it is not priced by tokens of text."""
-    if price.input_mtok is None:
+    """Return a model's tariff; None when it is not priced by tokens, or those of pictures have a price of their own.
+
+    What was counted does not tell the two apart.
+    """
+    if price.input_mtok is None or price.input_image_mtok is not None or price.output_image_mtok is not None:
         return None
     starts = sorted({-1, *(start for name in _KINDS for start in _starts(price, name))})
     return Tariff(tuple((start, _rates(price, start)) for start in starts), info.context_window)

@@ -43,6 +43,7 @@ from chatgate.protocols import openai_models, openapi
 from chatgate.protocols.anthropic.dialect import AnthropicDialect
 from chatgate.protocols.anthropic.upstream import Messages
 from chatgate.protocols.openai_dialect import OpenAIDialect
+from chatgate.protocols.openai_media import MEDIA, MediaDialect, MediaWriting
 from chatgate.protocols.openai_operations import OPERATIONS, OperationDialect
 from chatgate.protocols.plain import PlainDialect
 from chatgate.protocols.responses.dialect import ResponsesDialect
@@ -51,6 +52,7 @@ from chatgate.providers import demo, spec
 from chatgate.providers.demo import Demo
 from chatgate.providers.requests import Requests
 from chatgate.providers.translating import TranslatingSender
+from chatgate.receiving import Receiving
 from chatgate.refusals import Refusals
 from chatgate.remembering import Remembering
 from chatgate.routing.affinity import Conversations
@@ -70,7 +72,7 @@ _IDENTITY_BYTES = 24
 """So long is the random part of a response's id: to know it is all that callers without a key have to show."""
 
 _SPOKEN_BESIDES: dict[Protocol, frozenset[Protocol]] = {
-    "openai_chat": frozenset(operation.protocol for operation in OPERATIONS),
+    "openai_chat": frozenset(operation.protocol for operation in (*OPERATIONS, *MEDIA)),
     "anthropic": frozenset(),
 }
 
@@ -93,6 +95,7 @@ class Parts(Struct, frozen=True):
     leaving: Leaving
     streams: set[Stream]
     keeping: Keeping
+    receiving: Receiving
     wrong_keys: AddressLimits
 
 
@@ -147,6 +150,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         Surface.ANTHROPIC: AnthropicDialect(drops_parts=settings.drops_unsupported),
         Surface.RESPONSES: responses,
         **{operation.surface: OperationDialect(operation) for operation in OPERATIONS},
+        **{operation.surface: MediaDialect(operation) for operation in MEDIA},
     }
     translations: dict[Protocol, Translation] = {
         "anthropic": Messages(time.time, drops_parts=settings.drops_unsupported),
@@ -155,6 +159,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         "openai_chat": ChatWriting(),
         "openai_responses": PassingWriting("/responses"),
         **{operation.protocol: PassingWriting(operation.path) for operation in OPERATIONS},
+        **{operation.protocol: MediaWriting(operation.path) for operation in MEDIA},
         **translations,
     }
     remembering = Remembering(Shelf(parts.keeping, settings.response_seconds), keeps=settings.response_seconds > 0)
@@ -196,6 +201,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
             Trying(
                 requests=requests,
                 senders=senders,
+                uploads=parts.transport,
                 writings=writings,
                 counters=counters,
                 redaction=redaction,
@@ -236,6 +242,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         ),
         remembering=remembering,
         conversing=Conversing(responses, remembering),
+        receiving=parts.receiving,
         balances=Balances(Spending(parts.keeping), functools.partial(datetime.now, UTC)),
         administration=_administration(settings, parts),
         site=Site(

@@ -22,6 +22,7 @@ from chatgate.counters.link import Link
 from chatgate.counters.notes import Notes
 from chatgate.i18n import Catalogues
 from chatgate.providers import spec
+from chatgate.receiving import Receiving
 from chatgate.server import Server
 from chatgate.server.workers import Worker, Workers, reserve
 from chatgate.telemetry import Log, LogHandler, Metrics, Redaction, Share, Shared
@@ -120,7 +121,15 @@ class App:
         )
         self._reload_failed = False
         self._parts = Parts(
-            self._log, self._metrics, self._transport, Catalogues(), Leaving(), set(), self._keeping, wrong_keys()
+            self._log,
+            self._metrics,
+            self._transport,
+            Catalogues(),
+            Leaving(),
+            set(),
+            self._keeping,
+            Receiving(settings.data),
+            wrong_keys(),
         )
         self._snapshot = assemble(settings, self._parts)
         self.server = Server(self._snapshot.gateway)

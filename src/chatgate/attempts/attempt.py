@@ -13,12 +13,13 @@ from msgspec import Struct, structs
 from chatgate.admission.limits import NOTHING
 from chatgate.counters.port import Taken
 from chatgate.protocols import openai_chat, openai_errors
+from chatgate.protocols.openai_media import FormCall
 from chatgate.providers import failures
 from chatgate.refusals import limit_reached
 from chatgate.routing.candidates import LAST_RESORT_SECONDS
 from chatgate.vocabulary.chat import Usage
 from chatgate.vocabulary.errors import GateError, Kind, Remedy, UpstreamError
-from chatgate.vocabulary.exchange import Verdict
+from chatgate.vocabulary.exchange import UploadRequest, Verdict
 from chatgate.vocabulary.identity import KeyKind
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from chatgate.routing.candidates import Candidate
     from chatgate.telemetry import Redaction
     from chatgate.vocabulary.chat import Asked
-    from chatgate.vocabulary.exchange import Answer, Decoded, Sender
+    from chatgate.vocabulary.exchange import Answer, Decoded, Sender, UploadSender
     from chatgate.vocabulary.upstreams import Protocol as WireProtocol
     from chatgate.vocabulary.upstreams import Target, Upstream
 
@@ -78,7 +79,8 @@ class Attempt(Struct, gc=False):
     `serial` counts the tries of the call from 1. `secret` is the key that is shown there, "" for none, `number` the
     try's number there. `receipt` is what it has taken of limits by upstream. `answer` is there once its head is. A
     whole answer ends up in `body`, and without a `usage` `got_bytes` of text were in it. A stream's `relay` turns it
-    into the caller's, who gets `held` of it so far. `dropped` are the fields that were left out of what was asked.
+    into the caller's, who gets `held` of it so far. `dropped` are the fields that were left out of what was asked, and
+    `passes_type` says that the answer goes on with its own type; with either of them it `is_special`.
     """
 
     serial: int
@@ -93,6 +95,8 @@ class Attempt(Struct, gc=False):
     relay: Relay | None = None
     held: list[bytes] = []
     dropped: tuple[str, ...] = ()
+    passes_type: bool = False
+    is_special: bool = False
     is_open: bool = True
 
     def close(self) -> None:
@@ -106,11 +110,12 @@ class Attempt(Struct, gc=False):
 class Trying:
     """Makes attempts. One for the whole gateway."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root hands over every part by its name
         self,
         *,
         requests: Mapping[str, Requests],
         senders: Mapping[str, Sender],
+        uploads: UploadSender,
         writings: Mapping[WireProtocol, Writing],
         counters: Counters,
         redaction: Redaction,
@@ -120,12 +125,15 @@ class Trying:
     ) -> None:
         """Take the parts. `requests` and `senders` go by the upstream's name; `clock` is monotonic, in seconds.
 
+        `uploads` sends bodies that are still arriving, to whichever upstream.
+
         `writings` put calls to upstreams that do not speak the caller's protocol; between OpenAI's none is needed.
 
         `is_durable` says that what is written down has to outlive the power before an upstream is called.
         """
         self._requests = requests
         self._senders = senders
+        self._uploads = uploads
         self._writings = writings
         self._counters = counters
         self._limits_attempts = counters.limit_attempts
@@ -280,6 +288,9 @@ class Trying:
                 own_key=attempt.secret != target.api_key,
                 classes=target.upstream.failures,
             )
+        foreign = admitted.decoded.asked.foreign
+        if isinstance(foreign, FormCall) and not foreign.may_repeat:
+            error.remedy = Remedy.PASS_ON  # Part of what was sent is nowhere any more.
         self.failed(attempt, error, admitted)
         return error
 
@@ -330,6 +341,8 @@ class Trying:
         name, path = target.upstream.name, ""
         if written is not None:
             body, path, attempt.dropped = written.body, written.path, written.dropped
+            attempt.passes_type = written.passes_type
+            attempt.is_special = bool(written.dropped) or written.passes_type
         elif body is None:
             body = openai_chat.encode_request(decoded.asked.chat, target)
         patience_seconds = None
@@ -338,6 +351,8 @@ class Trying:
         request = self._requests[name].chat(body, attempt.secret, left_seconds, patience_seconds, path)
         if written is not None:
             request = written.onto(request)
+            if isinstance(request, UploadRequest):
+                return self._uploads.upload(request)
         return self._senders[name].send(request, candidate.upstream.budget.try_take)
 
     def _written(
@@ -363,6 +378,8 @@ class Trying:
         if content_type.find(b"html") >= 0:
             raise UpstreamError("upstream_bad_answer")
         if decoded.asked.chat.stream and content_type.startswith(b"application/json"):
+            if attempt.passes_type:
+                return
             openai_chat.check_answer(await answer.read(MAX_ANSWER_BYTES))  # It may say what is wrong.
             raise UpstreamError("upstream_bad_answer")
 

@@ -24,7 +24,7 @@ class OpenAIDialect:
         """Return the dialect for upstreams of a protocol: all answers come as OpenAI's."""
         return self
 
-    def relay(self, asked: Asked) -> OpenAIRelay:
+    def relay(self, asked: Asked) -> Relay:
         """Return what passes the upstream's stream on to the caller."""
         return OpenAIRelay(hide_usage=not asked.chat.wants_usage)
 

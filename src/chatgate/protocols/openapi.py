@@ -176,6 +176,20 @@ _RESPONSE_PARAMETER = {
     "schema": {"type": "string"},
 }
 _OPERATION = ("OperationRequest", "OperationAnswer")
+_MEDIA_EVENTS = "With `stream`, or `stream_format` for speech: the provider's events."
+
+
+def _with_form(operation: str, summary: str, field: str) -> Part:
+    """Describe a call that brings a file in a form; what comes back is the provider's, with its type."""
+    described = _model_call(operation, summary, _OPERATION, _MEDIA_EVENTS)
+    schema = {
+        "type": "object",
+        "required": ["model"],
+        "properties": {"model": {"type": "string"}, field: {"type": "string", "format": "binary"}},
+        "additionalProperties": True,
+    }
+    return {**described, "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
 
 _PATHS: dict[str, Part] = {
     "/v1/responses": {
@@ -222,6 +236,12 @@ _PATHS: dict[str, Part] = {
         )
     },
     "/v1/moderations": {"post": _model_call("createModeration", "Classify texts and images", _OPERATION)},
+    "/v1/images/generations": {"post": _model_call("createImage", "Create pictures", _OPERATION, _MEDIA_EVENTS)},
+    "/v1/images/edits": {"post": _with_form("createImageEdit", "Change pictures", "image")},
+    "/v1/images/variations": {"post": _with_form("createImageVariation", "Vary a picture", "image")},
+    "/v1/audio/speech": {"post": _model_call("createSpeech", "Create speech", _OPERATION, _MEDIA_EVENTS)},
+    "/v1/audio/transcriptions": {"post": _with_form("createTranscription", "Write down what is said", "file")},
+    "/v1/audio/translations": {"post": _with_form("createTranslation", "Translate what is said", "file")},
     "/v1/chat/completions": {
         "post": _operation(
             "openai",

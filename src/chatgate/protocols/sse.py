@@ -20,10 +20,11 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 class EventSplitter:
     """Cuts a byte stream into events, each with the blank line that ends it: joined again they are the stream."""
 
-    __slots__ = ("_searched", "_tail")
+    __slots__ = ("_max_event_bytes", "_searched", "_tail")
 
-    def __init__(self) -> None:
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         """Start with nothing held back."""
+        self._max_event_bytes = max_event_bytes
         self._tail = b""
         self._searched = 0
 
@@ -51,7 +52,7 @@ class EventSplitter:
             begin = end
             match = search(data, end)
         self._tail = tail = data[begin:] if begin else data
-        if len(tail) > MAX_EVENT_BYTES:
+        if len(tail) > self._max_event_bytes:
             raise UpstreamError("upstream_too_large")
         self._searched = max(0, len(tail) - 3)
         return events

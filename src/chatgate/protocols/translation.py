@@ -20,6 +20,7 @@ from chatgate.vocabulary.upstreams import Target
 class Written(Struct, frozen=True):
     """A call as an upstream is asked.
 
+    `passes_type` says that the answer goes to the caller with the type that it has.
     `path` is where it goes below the base URL, "" for where chats go. `lines` are header lines that go with it.
     `dropped` are the fields that it goes without. `is_native` says that it is in the caller's own protocol, so that the
     answer is too.
@@ -30,6 +31,7 @@ class Written(Struct, frozen=True):
     dropped: tuple[str, ...] = ()
     is_native: bool = False
     path: str = ""
+    passes_type: bool = False
 
     def onto(self, request: OutboundRequest) -> OutboundRequest:
         """Return a request that has the body already, with everything else."""

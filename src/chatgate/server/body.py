@@ -34,6 +34,9 @@ class Body(Protocol):
     def content(self) -> bytes:
         """Return what was collected."""
 
+    def take(self) -> bytes:
+        """Return what was collected, and forget it."""
+
     @property
     def can_go_on(self) -> bool:
         """Tell whether another request may follow on this connection."""
@@ -54,13 +57,18 @@ class SizedBody:
         """Take what is missing, return the rest."""
         missing = self._length - self.received_bytes
         self._content += data[:missing]
-        self.received_bytes = len(self._content)
+        self.received_bytes += min(len(data), missing)
         return data[missing:] if len(data) >= missing else None
 
     @property
     def content(self) -> bytes:
         """Return what was collected."""
         return bytes(self._content)
+
+    def take(self) -> bytes:
+        """Return what was collected, and forget it."""
+        taken, self._content = bytes(self._content), bytearray()
+        return taken
 
     @property
     def can_go_on(self) -> bool:
@@ -75,13 +83,23 @@ class ChunkedBody:
     dropped, and the connection cannot go on: a caller who pipelines must be ready for that (RFC 9112, 9.3.2).
     """
 
-    __slots__ = ("_content", "_is_complete", "_limit_bytes", "_parser", "can_go_on", "on_body", "received_bytes")
+    __slots__ = (
+        "_content",
+        "_is_complete",
+        "_limit_bytes",
+        "_parser",
+        "_taken_bytes",
+        "can_go_on",
+        "on_body",
+        "received_bytes",
+    )
 
     def __init__(self, limit_bytes: int) -> None:
         """Expect at most `limit_bytes` of content."""
         self._limit_bytes = limit_bytes
         self._content = bytearray()
         self._is_complete = False
+        self._taken_bytes = 0
         self.can_go_on = True
         self.received_bytes = 0
         self.on_body = self._content.extend
@@ -102,7 +120,7 @@ class ChunkedBody:
             if not self._is_complete:
                 raise CallerError(Kind.INVALID_VALUE, "bad_request") from None
             self.can_go_on = False
-        content_bytes = len(self._content)
+        content_bytes = self._taken_bytes + len(self._content)
         if content_bytes > self._limit_bytes:
             raise body_too_large(self._limit_bytes)
         if self.received_bytes - content_bytes > FRAMING_BYTES + FRAMING_BYTES_PER_BYTE * content_bytes:
@@ -117,6 +135,13 @@ class ChunkedBody:
     def content(self) -> bytes:
         """Return what was collected."""
         return bytes(self._content)
+
+    def take(self) -> bytes:
+        """Return what was collected, and forget it."""
+        taken = bytes(self._content)
+        self._taken_bytes += len(taken)
+        self._content.clear()  # The parser adds to this very object.
+        return taken
 
 
 def body_too_large(limit_bytes: int) -> CallerError:

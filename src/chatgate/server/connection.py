@@ -8,7 +8,7 @@
 
 HEAD        waiting for a request, or reading its head
 BODY        the caller is identified, the body is being collected
-SERVING     the call runs; what else comes in is kept as it came
+SERVING     the call runs; what else comes in is kept as it came, but for the rest of a body that is handed on
 DISCARDING  answered by the head alone; a small body is read and thrown away, so that the connection can go on
 LINGERING   answered for the last time; reads on for a moment, because a close with unread bytes resets the connection
             and can destroy the answer on its way
@@ -30,6 +30,7 @@ from chatgate.server.head import CHUNKED, Head, HeadReader
 from chatgate.server.run import Run
 from chatgate.server.state import ServerState
 from chatgate.server.talk import Talk, accept_key
+from chatgate.server.upload import ArrivingBody
 from chatgate.server.writing import INFINITY
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
 from chatgate.vocabulary.exchange import Envelope, Identified, Reply, Upgrade
@@ -79,6 +80,8 @@ class Connection(Answering):
         "_stage",
         "_talk",
         "_unwanted_bytes",
+        "_upload",
+        "_was_kept_alive",
         "run",
     )
 
@@ -96,6 +99,8 @@ class Connection(Answering):
         self._body_began_at = 0.0
         self._unwanted_bytes = 0
         self._talk: Talk | None = None
+        self._upload: ArrivingBody | None = None
+        self._was_kept_alive = False
         self.run: Run | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -138,7 +143,7 @@ class Connection(Answering):
         super().resume_writing()
         match self._stage:
             case Stage.SERVING:
-                self.deadline = INFINITY
+                self.deadline = INFINITY if self._upload is None else self._body_deadline()
             case Stage.HEAD:
                 self._rest()
                 self._go_on()
@@ -164,7 +169,7 @@ class Connection(Answering):
                 if self.deadline <= now:
                     self._refuse(CallerError(Kind.REQUEST_TIMEOUT, "request_timeout"))
             case Stage.SERVING:
-                self.deadline = INFINITY
+                self._expire_upload(now)
             case Stage.DISCARDING | Stage.CLOSING:
                 self.abort()
 
@@ -223,6 +228,12 @@ class Connection(Answering):
 
     def _keep(self, data: bytes) -> None:
         """Put bytes by until it is their turn, and stop the reading when there are many."""
+        if self._upload is not None:
+            rest = self._upload.feed(data)
+            if rest is None:
+                return
+            self._end_upload()
+            data = rest
         was_reading = len(self._kept) <= KEPT_BYTES
         self._kept += data
         if was_reading and len(self._kept) > KEPT_BYTES:
@@ -292,12 +303,16 @@ class Connection(Answering):
             raise CallerError(Kind.UNSUPPORTED_MEDIA_TYPE, "content_encoding_unsupported")
         limit_bytes, body_bytes = self._state.limits.body_bytes, head.body_bytes
         if body_bytes > limit_bytes:
+            if _brings_files(identified):
+                return self._begin_upload(identified, head, rest)
             # Many clients send the whole body before they read; those that are not far off shall see the answer.
             self._unwanted_bytes = body_bytes if body_bytes <= 2 * limit_bytes else 0
             raise body_too_large(limit_bytes)
         if CHUNKED < body_bytes <= len(rest):
             self._serve(identified, rest[:body_bytes])
             return rest[body_bytes:]
+        if _brings_files(identified):
+            return self._begin_upload(identified, head, rest)
         self._stage = Stage.BODY
         self._identified = identified
         self._body = ChunkedBody(limit_bytes) if body_bytes == CHUNKED else SizedBody(body_bytes)
@@ -305,6 +320,67 @@ class Connection(Answering):
         if head.expects_continue and not rest:
             self._transport.write(CONTINUE)
         return rest
+
+    def _begin_upload(self, identified: Identified, head: Head, rest: bytes) -> bytes:
+        """Serve a request whose body is still arriving."""
+        limit_bytes, length_bytes = self._state.limits.upload_bytes, head.body_bytes
+        if length_bytes > limit_bytes:
+            raise body_too_large(limit_bytes)
+        is_chunked = length_bytes == CHUNKED
+        self._body = body = ChunkedBody(limit_bytes) if is_chunked else SizedBody(length_bytes)
+        self._upload = upload = ArrivingBody(body, None if is_chunked else length_bytes, self._hold)
+        self._was_kept_alive = self._keep_alive
+        self._keep_alive = False  # As long as there is something unread.
+        self._stage = Stage.SERVING
+        self._wait_for_body()
+        if head.expects_continue and not rest:
+            self._transport.write(CONTINUE)
+        if rest:
+            self._keep(rest)
+        self.run = run = Run(self._state.gate.receive(identified, upload, self), self._end_receiving)
+        run.start()
+        return b""
+
+    def _end_receiving(self, run: Run, error: BaseException | None) -> None:
+        """Do what is due at the end of a call, whose body may still be arriving (called by the run)."""
+        self._end_upload()
+        self._end_call(run, error)
+
+    def _hold(self, held: bool) -> None:  # noqa: FBT001 - a callback
+        """Stop reading a body whose reader is slow, or go on; the caller's clock stands still meanwhile."""
+        now = self._state.clock()
+        if held:
+            self._transport.pause_reading()
+            self._body_began_at -= now
+            self._wait_until(INFINITY)
+        else:
+            self._body_began_at += now
+            self._wait_until(self._body_deadline())
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def _expire_upload(self, now: float) -> None:
+        """End a body that arrives too slowly; without one, nothing of a call is the connection's to end."""
+        self.deadline = INFINITY
+        if self._upload is not None and not self._upload.is_held:
+            self.deadline = self._body_deadline()
+            if self.deadline <= now:
+                self._upload.fail(CallerError(Kind.REQUEST_TIMEOUT, "request_timeout"))
+                self.deadline = INFINITY
+
+    def _end_upload(self) -> None:
+        """Forget a body that has arrived, or that nobody wants the rest of."""
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            self._body = None
+            self._wait_until(INFINITY)
+            if upload.can_go_on and self._phase == Phase.UNANSWERED:
+                self._keep_alive = self._was_kept_alive
+            else:
+                self._unwanted_bytes = upload.missing_bytes  # Many clients send all of it before they read.
+                upload.leave()
+            if upload.is_held and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def _read_body(self, data: bytes) -> bytes:
         """Read on in a body, and serve the request when it is complete; return the bytes after it."""
@@ -406,6 +482,9 @@ class Connection(Answering):
         self._reader.reset()
         self._kept = b""
         self._body = None
+        if self._upload is not None:
+            self._upload.leave()
+            self._upload = None
         run, self.run = self.run, None
         if run is not None:
             self._state.depart(run)
@@ -444,3 +523,10 @@ class Connection(Answering):
         """Set the deadline, unless it is that of a slow reader."""
         if not self._write_paused:
             self.deadline = deadline
+
+
+def _brings_files(identified: Identified) -> bool:
+    """Tell whether a body is a form that is handed on while it arrives."""
+    if not identified.endpoint.takes_files:
+        return False
+    return identified.envelope.headers.get(b"content-type", b"").lower().startswith(b"multipart/")

@@ -14,10 +14,11 @@ class WireLimits(Struct, frozen=True):
     """The limits of the wire; every one of them is per connection but the last.
 
     A head has `header_bytes` in `headers` lines, its target `target_bytes`, and `header_seconds` from its first byte to
-    its last; a connection that never sends a byte has as long. A body has `body_bytes`, and `body_seconds` plus one
-    second for every `body_bytes_per_second` received so far. A connection may be silent between two calls for
-    `idle_seconds`. A caller who reads slower than we write is waited for above `write_buffer_bytes`, and dropped after
-    `stall_seconds` in which nothing moved. `max_connections` None takes what the file descriptors allow.
+    its last; a connection that never sends a byte has as long. A body has `body_bytes`, one that is handed on while it
+    arrives `upload_bytes`, and either `body_seconds` plus one second for every `body_bytes_per_second` received so far.
+    A connection may be silent between two calls for `idle_seconds`. A caller who reads slower than we write is waited
+    for above `write_buffer_bytes`, and dropped after `stall_seconds` in which nothing moved. `max_connections` None
+    takes what the file descriptors allow.
 
     A WebSocket's message is limited as a body is. It is pinged after `ping_seconds` of silence and given up after twice
     that, closed after `talk_idle_seconds` without a call, and when it is `talk_seconds` old.
@@ -28,6 +29,7 @@ class WireLimits(Struct, frozen=True):
     target_bytes: int = 8 << 10
     header_seconds: float = 10.0
     body_bytes: int = 10 << 20
+    upload_bytes: int = 256 << 20
     body_seconds: float = 30.0
     body_bytes_per_second: int = 64 << 10
     idle_seconds: float = 75.0

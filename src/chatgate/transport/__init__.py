@@ -9,6 +9,7 @@ a body, retry what an upstream has begun to answer, follow redirects or decompre
     dialling    names to sockets, directly or through a proxy, and TLS on top
     proxies     what proxies want to hear before they relay
     connection  one socket: framing, limits, back-pressure
+    upload      one socket for a request whose body is still arriving
     answer      what the reader of an answer holds
     deadlines   the one sweep that ends what takes too long
 """

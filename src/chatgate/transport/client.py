@@ -17,8 +17,9 @@ from chatgate.transport.connection import Connection
 from chatgate.transport.deadlines import Deadlines
 from chatgate.transport.dialling import Dialler
 from chatgate.transport.pool import Pool
+from chatgate.transport.upload import UploadConnection
 from chatgate.vocabulary.errors import UpstreamError
-from chatgate.vocabulary.exchange import OutboundRequest
+from chatgate.vocabulary.exchange import OutboundRequest, UploadRequest
 
 SWEEP_SECONDS = 0.1
 """How often deadlines are looked at: their precision."""
@@ -94,6 +95,29 @@ class Transport:
         answer.check_head()
         return answer
 
+    async def upload(self, request: UploadRequest) -> HttpAnswer:
+        """Send a request whose body is still arriving, on a connection of its own; otherwise as `send`.
+
+        Raises what reading the body raises. An answer that comes before the end of the body ends the sending, unless it
+        says success.
+        """
+        started_at = self._clock()
+        connection = UploadConnection(request.origin, self._pool, self._deadlines, self._clock)
+        await self._connect(connection, request, started_at)
+        answer = connection.ask(request, started_at)
+        connection.begin(request, answer, started_at + request.timeouts.total_seconds)
+        try:
+            while answer.stage is HEAD:
+                await connection.news
+        except asyncio.CancelledError:
+            answer.close()
+            raise
+        if connection.error is not None:
+            raise connection.error
+        answer.check_head()
+        connection.heard(answer)
+        return answer
+
     def start(self) -> None:
         """Start the sweep on the running loop."""
         if self._timer is None:
@@ -117,9 +141,13 @@ class Transport:
         self._pool.sweep(now)
 
     async def _dial(self, request: OutboundRequest, started_at: float) -> Connection:
+        connection = Connection(request.origin, self._pool, self._deadlines, self._clock)
+        await self._connect(connection, request, started_at)
+        return connection
+
+    async def _connect(self, connection: Connection, request: OutboundRequest, started_at: float) -> None:
         timeouts = request.timeouts
         left_seconds = started_at + timeouts.total_seconds - self._clock()
-        connection = Connection(request.origin, self._pool, self._deadlines, self._clock)
         dialling = self._dialler.connect(connection, min(timeouts.connect_seconds, left_seconds))
         try:
             # Its timers need a task, and a call is none.
@@ -132,7 +160,6 @@ class Transport:
             connection.abort()
             raise UpstreamError("upstream_unreachable")
         self._pool.opened(connection)
-        return connection
 
     def _tick(self) -> None:
         # The next round is planned first, so that an error in this one cannot be the last.

@@ -58,7 +58,8 @@ class ChatCall(Struct, frozen=True, gc=False):
 
     Either `document` is the caller's own OpenAI chat object, to be forwarded with only the named keys changed, and
     `turns` are its messages; or it is None, and `messages` and `max_tokens` say it all. `max_tokens` is what the caller
-    allows for each of `choices` answers, None when that is left to the provider.
+    allows for each of `choices` answers, None when that is left to the provider. Without `is_counted` no provider says
+    what such a call took.
     """
 
     asked_model: str
@@ -69,6 +70,7 @@ class ChatCall(Struct, frozen=True, gc=False):
     document: Document | None = None
     turns: Sequence[Turn] = ()
     choices: int = 1
+    is_counted: bool = True
 
 
 class Foreign(Protocol):

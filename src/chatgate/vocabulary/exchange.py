@@ -30,6 +30,10 @@ class Operation(enum.StrEnum):
     COMPLETION = "completion"
     EMBEDDING = "embedding"
     MODERATION = "moderation"
+    IMAGE = "image"
+    SPEECH = "speech"
+    TRANSCRIPTION = "transcription"
+    TRANSLATION = "translation"
     COUNT_TOKENS = "count_tokens"
     RESPONSE = "response"
     RESPONSE_DELETION = "response_deletion"
@@ -62,17 +66,25 @@ class Surface(enum.StrEnum):
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     MODERATIONS = "moderations"
+    IMAGES = "images"
+    IMAGE_EDITS = "image_edits"
+    IMAGE_VARIATIONS = "image_variations"
+    SPEECH = "speech"
+    TRANSCRIPTIONS = "transcriptions"
+    TRANSLATIONS = "translations"
 
 
 class Endpoint(Struct, frozen=True, gc=False):
     """What an URL is: an operation in a protocol.
 
     `parameter` is the rest of a path that names something (`gpt-6-luna` in `/v1/models/gpt-6-luna`), else "".
+    `takes_files` says that a form with files may be sent there, which is passed on while it arrives.
     """
 
     operation: Operation
     surface: Surface
     parameter: str = ""
+    takes_files: bool = False
 
 
 class Envelope(Struct, frozen=True, gc=False):
@@ -171,6 +183,30 @@ class OutboundRequest(Struct, frozen=True, gc=False):
         return f"OutboundRequest({self.origin!r})"
 
 
+class Pieces(Protocol):
+    """A body that comes piece by piece, for one reader."""
+
+    async def next_piece(self) -> bytes:
+        """Return the next piece as soon as there is one; b"" once, at its regular end.
+
+        Raises `GateError` when there will be no such end.
+        """
+
+
+class Upload(Pieces, Protocol):
+    """A caller's body that is still arriving. While nobody takes its pieces, the caller is made to wait."""
+
+    @property
+    def length_bytes(self) -> int | None:
+        """Return how long it is as a whole, None when that is not known before its end."""
+
+
+class UploadRequest(OutboundRequest, frozen=True, gc=False):
+    """A request whose body is still arriving: `pieces` are all of it, and `body` is empty."""
+
+    pieces: Pieces | None = None
+
+
 class Reply(Struct, frozen=True, gc=False):
     """A whole answer. `headers` are rendered lines, each ending in CRLF, without Content-Length and Connection."""
 
@@ -244,6 +280,13 @@ class Sender(Protocol):
         with reason `upstream_connect_timeout` (not connected in time), or one of `Answer`'s. When the task is
         cancelled, nothing stays open.
         """
+
+
+class UploadSender(Protocol):
+    """What carries requests whose bodies are still arriving."""
+
+    async def upload(self, request: UploadRequest) -> Answer:
+        """Send the request as its body arrives; see `Sender`. It is sent once. Raises what reading the body raises."""
 
 
 class CallerPort(Protocol):
@@ -336,3 +379,6 @@ class Gate(Protocol):
 
     async def prepare(self, identified: Identified, body: bytes) -> Reply:
         """Prepare a response that a later turn goes on from, without asking any model for an answer."""
+
+    def receive(self, identified: Identified, upload: Upload, port: CallerPort) -> Coroutine[None, None, None]:
+        """Return what answers a call whose body is still arriving; otherwise as `serve`."""

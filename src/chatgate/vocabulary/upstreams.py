@@ -9,9 +9,20 @@ from msgspec import Struct
 Scheme = Literal["http", "https"]
 
 Protocol = Literal[
-    "openai_chat", "anthropic", "openai_responses", "openai_completions", "openai_embeddings", "openai_moderations"
+    "openai_chat",
+    "anthropic",
+    "openai_responses",
+    "openai_completions",
+    "openai_embeddings",
+    "openai_moderations",
+    "openai_images",
+    "openai_image_edits",
+    "openai_image_variations",
+    "openai_speech",
+    "openai_transcriptions",
+    "openai_translations",
 ]
-"""What an upstream speaks. The last four are spoken besides OpenAI's chat, under the same base URL."""
+"""What an upstream speaks. Those after Anthropic's are spoken besides OpenAI's chat, under the same base URL."""
 
 Continuation = Literal["assistant_last", "prefix", "partial", "continue_final_message"]
 """How a provider is asked to continue an assistant's message: it goes on with whatever assistant message comes last, or

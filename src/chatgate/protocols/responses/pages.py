@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from chatgate.vocabulary.errors import CallerError, Kind
 
 if TYPE_CHECKING:
-    from chatgate.protocols.anthropic.reading import Json
+    from chatgate.protocols.reading import Json
 
 DEFAULT_LIMIT, HIGHEST_LIMIT = 20, 100
 

@@ -20,7 +20,7 @@ from chatgate.vocabulary.errors import CallerError, Kind
 from chatgate.vocabulary.exchange import Envelope, Reply
 
 if TYPE_CHECKING:
-    from chatgate.protocols.anthropic.reading import Json
+    from chatgate.protocols.reading import Json
 
 MAX_LANES = 32
 """How many lanes a connection may name."""
