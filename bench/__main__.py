@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import signal
 import sys
 
-from bench import page, quick, scale
+from bench import page, quick, scale, where
+from bench.counting import CountError
 from bench.peers import EVERYONE
 from bench.processes import choose_cores, raise_descriptor_limit
 from bench.report import tables
@@ -27,6 +29,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="in under a minute: ratios to the bare relay and to nginx")
     parser.add_argument("--record", action="store_true", help="with --quick: put the counted instructions on record")
     parser.add_argument("--scale", action="store_true", help="the gateway alone, over models, connections and calls")
+    parser.add_argument("--where", action="store_true", help="where the work of a call goes, in bytecodes")
     parser.add_argument("--install", action="store_true", help="only install the peers (LiteLLM alone takes 600 MB)")
     parser.add_argument("--page", action="store_true", help="only write the page and the charts from the results anew")
     parser.add_argument("--only", metavar="PEER,…", default=",".join(NAMES), help=f"of {', '.join(NAMES)}")
@@ -68,6 +71,11 @@ def main() -> int:
             scaled = scale.measure(cores, seconds=arguments.seconds)
             scale.write(scaled, page.RESULTS / "scale.json")
             say(scale.text(scaled))
+        elif arguments.where:
+            page.RESULTS.mkdir(exist_ok=True)
+            functions = where.measure(cores)
+            (page.RESULTS / "where.json").write_text(json.dumps(functions, indent=1, sort_keys=True) + "\n")
+            say(where.text(functions))
         else:
             results = gather(
                 cores, arguments.only, rounds=arguments.rounds, seconds=arguments.seconds, resume=arguments.resume
@@ -75,7 +83,7 @@ def main() -> int:
             say("\n" + tables(results))
             if not arguments.print:
                 page.write_results(results)
-    except RigError as error:
+    except (RigError, CountError) as error:
         say_loudly(str(error))
         return 1
     return 0

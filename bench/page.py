@@ -1,6 +1,6 @@
 """Write what was found: results.json, results.md and charts under bench/results/, and docs/performance.md from them.
 
-Every number of the page comes from results.json and scale.json; nobody types one.
+Every number of the page comes from results.json, scale.json and where.json; nobody types one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench import report, scale
+from bench import report, scale, where
 from bench.charts import Bar, bar_chart
 from bench.report import METRICS, Metric, Results
 
@@ -57,12 +57,26 @@ REPETITION = """\
     make bench ARGS='--only direct,nginx,chatgate --rounds 1 --print'
     make bench ARGS=--resume                    # take up a run that was interrupted
     make bench ARGS=--scale                     # chatgate alone, over models, connections and calls
+    make bench ARGS=--where                     # where the work of a call goes
     make bench-quick                            # in a minute: ratios, and instructions per call
 
 It needs Linux with two cores, a C compiler, and nginx, Node with npm and valgrind for the parts that are named after
 them; what is missing is said and left out. `make bench-quick` compares the instructions of a call with those on record
 in [bench/baseline.json](../bench/baseline.json) (`ARGS=--record` puts new ones there): they hardly depend on the
 machine, so a change of some percent is a change of the code.
+"""
+
+STANDING = """\
+Nothing stands out: the dearest function has a thirtieth of it. The kernel's part is that of any relay, and grows with
+the time between two calls, for then each has to wake who waits for it. What would move the rest, as far as was tried:
+
+- Fewer functions and objects per call, by drawing stages together. Without any ledger a call takes a third less, and is
+  still not where nginx is; the prototypes that were had all of this in a handful of functions, and no way to change it.
+- Compiling the hot modules with mypyc: they compile, but what msgspec's structs say at run time, and protocols that
+  others inherit from, do not survive it as they are.
+- A mapped journal instead of two writes saves some 3 µs, and ends the process when the disk fails
+  ([why not](decisions/0009-folding-from-memory.md)).
+- A later Python, or one without the lock that the thread of the database shares with the loop.
 """
 
 METHOD = """\
@@ -146,6 +160,7 @@ def _sections(results: Results, charts: list[str]) -> Iterator[str]:
         yield f"## {heading}\n\n{report.table(report.rows(results, metrics))}"
     yield f"## What they weigh\n\n{report.table(report.footprint_rows(results))}"
     yield from _scale()
+    yield from _where()
     yield _method(results)
     yield _left_out(results)
     yield REPETITION
@@ -155,6 +170,13 @@ def _scale() -> Iterator[str]:
     file = RESULTS / "scale.json"
     if file.exists():
         yield scale.text(json.loads(file.read_text()))
+
+
+def _where() -> Iterator[str]:
+    file = RESULTS / "where.json"
+    if file.exists():
+        yield where.text(json.loads(file.read_text()))
+        yield STANDING
 
 
 def _method(results: Results) -> str:

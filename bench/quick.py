@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from bench import instructions, parts
+from bench.counting import CountError
 from bench.parts import Bench, Running
 from bench.processes import Cores
 from bench.report import table
@@ -64,7 +65,7 @@ def _instructions(bench: Bench, running: Sequence[Running], *, record: bool) -> 
         for one in running:
             if one.peer.name in {"relay", "chatgate"}:
                 counts[one.peer.name] = instructions.per_call(bench, one.peer)
-    except instructions.CountError as error:
+    except CountError as error:
         say_loudly(f"INSTRUCTIONS ARE NOT COUNTED: {error}")
         return
     recorded = instructions.baseline()
