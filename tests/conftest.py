@@ -37,6 +37,20 @@ def upstream(upstream_of_file: FakeUpstream) -> FakeUpstream:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def other_of_file() -> AsyncIterator[FakeUpstream]:
+    """Run a second upstream for the tests of a file; for other fixtures of that scope."""
+    async with FakeUpstream() as other:
+        yield other
+
+
+@pytest.fixture
+def other(other_of_file: FakeUpstream) -> FakeUpstream:
+    """Return the file's second upstream with an empty log."""
+    other_of_file.forget()
+    return other_of_file
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def start_gateway() -> AsyncIterator[StartGateway]:
     """Return what starts gateways for the tests of a file."""
     async with contextlib.AsyncExitStack() as stack:

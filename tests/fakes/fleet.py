@@ -59,6 +59,18 @@ def pair(name: str, first: str, second: str, **more: Any) -> str:
     )
 
 
+def limit(scope: str, amount: int, resource: str = "requests", per: str = "minute") -> str:
+    """Return an item of `[[limits]]`; of what is in flight there is no `per`."""
+    window = {} if resource == "in_flight" else {"per": per}
+    return table("limits", {"scope": scope, "resource": resource, "amount": amount, **window})
+
+
+def price(model: str, input_usd: object, output_usd: object) -> str:
+    """Return an item of `[[prices]]`: what a million tokens cost."""
+    prices = {"input_usd_per_million": str(input_usd), "output_usd_per_million": str(output_usd)}
+    return table("prices", {"model": model, **prices})
+
+
 def table(kind: str, values: Mapping[str, Any]) -> str:
     """Return an item of an array of tables."""
     return f"[[{kind}]]\n" + "".join(f"{key} = {written(value)}\n" for key, value in values.items()) + "\n"

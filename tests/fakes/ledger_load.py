@@ -154,7 +154,7 @@ def configuration(upstream: FakeUpstream) -> str:
         + fleet.upstream("a", upstream.base_url)
         + fleet.model("call-*", [fleet.target("a", _SENT)])
         + fleet.model("other", [fleet.target("a", "other")])
-        + f'[[prices]]\nmodel = "{_SENT}"\ninput_usd_per_million = 1\noutput_usd_per_million = 1\n'
+        + fleet.price(_SENT, 1, 1)
     )
 
 

@@ -72,7 +72,7 @@ async def place(upstream_of_file: FakeUpstream, start_gateway: StartGateway) -> 
     config += f'[[admins]]\nname = "alice"\nkey = "{ALICE}"\nowner = "alice"\n'
     config += f'[[admins]]\nname = "bob"\nkey = "{BOB}"\nowner = "bob"\n'
     config += f'[[admins]]\nname = "looker"\nkey = "{LOOKER}"\nmay = "read"\n'
-    config += '[[prices]]\nmodel = "one"\ninput_usd_per_million = "1"\noutput_usd_per_million = "1"\n'
+    config += fleet.price("one", 1, 1)
     return Place(await start_gateway({"CHATGATE_ADMIN_KEY": ROOT}, config))
 
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from click.testing import CliRunner
 
-from chatgate.cli import main
 from fakes import http_client as http
 from fakes.gateway import Gateway, StartGateway
+from fakes.place import Place
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -38,20 +37,6 @@ async def gateway(start_gateway: StartGateway) -> Gateway:
     return await start_gateway(config=CONFIG)
 
 
-def make(gateway: Gateway, *options: str) -> tuple[str, http.Headers]:
-    """Make a key; return its id, and the header that shows it."""
-    made = json.loads(run(gateway, "keys", "create", "anna", *options, "--json"))
-    return made["id"], [http.bearer(made["key"])]
-
-
-def run(gateway: Gateway, *arguments: str) -> str:
-    """Run a command on the gateway's data, and return what it printed."""
-    where = ["--data", str(gateway.directory / "data"), "--config", str(gateway.directory / "chatgate.toml")]
-    result = CliRunner().invoke(main, [*arguments, *where], env={"API_KEY": None})
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 async def ask(gateway: Gateway, path: str, headers: http.Headers = ()) -> Any:
     """Return what an app is told, its numbers exact."""
     answer = await http.request(gateway.port, "GET", path, headers)
@@ -66,17 +51,16 @@ async def spend(gateway: Gateway, key_id: str, headers: http.Headers) -> Decimal
     assert answer.status == 200, answer.body
     deadline = time.monotonic() + FOLDED_SECONDS
     while True:
-        groups = json.loads(run(gateway, "usage", "--by", "key", "--json"))
-        found = [Decimal(group["cost_usd"]) for group in groups if group["key"] == key_id]
-        if found:
-            return found[0]
+        found = Place(gateway).usage(key_id)
+        if found is not None:
+            return Decimal(found["cost_usd"])
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
 
 
 async def test_an_app_shows_what_its_key_may_spend_and_has_spent(gateway: Gateway) -> None:
     """The numbers are those of the ledger, on every path that apps make of a base URL."""
-    key_id, headers = make(gateway, "--budget-usd", "5.5", "--warn-at", "80")
+    key_id, headers = Place(gateway).create("--budget-usd", "5.5", "--warn-at", "80")
     assert (await ask(gateway, USAGE, headers))["total_usage"] == 0
     spent = await spend(gateway, key_id, headers)
     assert spent > 0
@@ -92,7 +76,7 @@ async def test_an_app_shows_what_its_key_may_spend_and_has_spent(gateway: Gatewa
 
 async def test_only_the_days_that_were_asked_for_count(gateway: Gateway) -> None:
     """Today is in what ends today, and yesterday had nothing."""
-    key_id, headers = make(gateway)
+    key_id, headers = Place(gateway).create()
     spent = await spend(gateway, key_id, headers)
     today = datetime.now(UTC).date()
     yesterday, tomorrow = today - timedelta(days=1), today + timedelta(days=1)
@@ -113,7 +97,7 @@ async def test_of_several_budgets_the_one_with_the_least_left_is_told(gateway: G
     """What was spent is told for the same one, and so is the key's end."""
     end = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
     budgets = ["--budget-usd", "9", "--per", "day", "--budget-usd", "3", "--per", "ever"]
-    key_id, headers = make(gateway, *budgets, "--expires", end.isoformat())
+    key_id, headers = Place(gateway).create(*budgets, "--expires", end.isoformat())
     told = await ask(gateway, SUBSCRIPTION, headers)
     assert (told["hard_limit_usd"], told["access_until"]) == (3, int(end.timestamp()))
     spent = await spend(gateway, key_id, headers)
@@ -122,7 +106,7 @@ async def test_of_several_budgets_the_one_with_the_least_left_is_told(gateway: G
 
 async def test_without_a_budget_there_is_no_end_to_it(gateway: Gateway) -> None:
     """Neither for a key without one, nor for who has no key of the gateway, and nothing is spent then."""
-    _, headers = make(gateway)
+    _, headers = Place(gateway).create()
     for shown in (headers, [], [http.bearer("sk-test-of-the-caller")]):
         assert (await ask(gateway, SUBSCRIPTION, shown))["hard_limit_usd"] == 100_000_000
         assert await ask(gateway, USAGE, shown) == {"object": "list", "total_usage": 0}
@@ -130,8 +114,8 @@ async def test_without_a_budget_there_is_no_end_to_it(gateway: Gateway) -> None:
 
 async def test_nobody_learns_of_another_keys_money(gateway: Gateway) -> None:
     """A key that opens nothing is told so, and each key sees its own calls only."""
-    key_id, headers = make(gateway)
-    _, others = make(gateway)
+    key_id, headers = Place(gateway).create()
+    _, others = Place(gateway).create()
     assert await spend(gateway, key_id, headers) > 0
     assert (await ask(gateway, USAGE, others))["total_usage"] == 0
     unknown = [http.bearer("sk-cg-0000000000A-" + "0" * 49)]

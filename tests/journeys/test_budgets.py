@@ -9,18 +9,15 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from click.testing import CliRunner
 
-from chatgate.cli import main
 from fakes import fleet, hearing, scripts
 from fakes import http_client as http
+from fakes import place as place_of
 from fakes.gateway import Gateway, StartGateway, running
 from fakes.hearing import WAYS, Way
 from fakes.upstream import Call, Exchange, FakeUpstream, Tap
@@ -62,7 +59,7 @@ def most(way: Way, text: str, model: str, max_tokens: int) -> Decimal:
 
 def priced(name: str) -> str:
     """Return a price."""
-    return f'[[prices]]\nmodel = "{name}"\ninput_usd_per_million = "{INPUT}"\noutput_usd_per_million = "{OUTPUT}"\n'
+    return fleet.price(name, INPUT, OUTPUT)
 
 
 def configuration(first: str, second: str) -> str:
@@ -74,58 +71,18 @@ def configuration(first: str, second: str) -> str:
     return config + fleet.model("unpriced", [fleet.target("default", "unpriced-sent")])
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(place_of.Place):
     """A gateway, and the commands that an operator types beside it."""
-
-    gateway: Gateway
-
-    @property
-    def port(self) -> int:
-        """Return where it listens."""
-        return self.gateway.port
-
-    def run(self, *arguments: str, exit_code: int = 0) -> str:
-        """Run a command on the gateway's data, and return what it printed."""
-        directory = self.gateway.directory
-        where = ["--data", str(directory / "data"), "--config", str(directory / "chatgate.toml")]
-        result = CliRunner().invoke(main, [*arguments, *where], env={"API_KEY": None})
-        assert result.exit_code == exit_code, result.output
-        return str(result.stdout)
-
-    def make(self, *options: str) -> tuple[str, http.Headers]:
-        """Make a key; return its id, and the header that shows it."""
-        made = json.loads(self.run("keys", "create", "anna", *options, "--json"))
-        return str(made["id"]), [http.bearer(made["key"])]
-
-    def usage(self, key: str) -> dict[str, Any]:
-        """Return what `chatgate usage` says of a key."""
-        groups = [group for group in json.loads(self.run("usage", "--by", "key", "--json")) if group["key"] == key]
-        return groups[0] if groups else {"calls": 0, "cost_usd": "0"}
 
     async def settled(self, key: str, calls: int) -> dict[str, Any]:
         """Return what `usage` says of a key as soon as it says that many calls; the audit agrees."""
         deadline = time.monotonic() + FOLDED_SECONDS
-        while (said := self.usage(key))["calls"] < calls:
+        while (said := self.usage(key) or {"calls": 0})["calls"] < calls:
             assert time.monotonic() < deadline, said
             await asyncio.sleep(0.1)
         assert said["calls"] == calls
         assert self.run("audit").splitlines()[-1] == "drift 0"
         return said
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def other_of_file() -> AsyncIterator[FakeUpstream]:
-    """Run a second upstream."""
-    async with FakeUpstream() as other:
-        yield other
-
-
-@pytest.fixture
-def other(other_of_file: FakeUpstream) -> FakeUpstream:
-    """Return the second upstream with an empty log."""
-    other_of_file.forget()
-    return other_of_file
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -151,7 +108,7 @@ async def test_room_for_ten_admits_ten_of_fifty(place: Place, upstream: FakeUpst
     upstream.on_model("one", waits)
     text = "three words here"
     room = most(way, text, "one", 50) * 10 + Decimal("0.000000001")
-    key, headers = place.make("--budget-usd", str(room), "--per", "month")
+    key, headers = place.create("--budget-usd", str(room), "--per", "month")
     calls = [
         asyncio.create_task(hearing.ask(place.port, way, text, "one", headers=headers, max_tokens=50))
         for _ in range(50)
@@ -179,7 +136,7 @@ async def test_room_for_ten_admits_ten_of_fifty(place: Place, upstream: FakeUpst
 
 async def test_a_spent_budget_is_said_in_the_shape_of_the_surface(place: Place, upstream: FakeUpstream) -> None:
     """429, `insufficient_quota`, no wait, and words that name the budget, in the caller's language."""
-    _, headers = place.make("--budget-usd", "0.01", "--per", "day")
+    _, headers = place.create("--budget-usd", "0.01", "--per", "day")
     refused = await http.post_json(place.port, CHAT, http.chat("Hi", "one", max_tokens=100), headers)
     assert refused.status == 429
     error = refused.json()["error"]
@@ -198,20 +155,20 @@ async def test_a_spent_budget_is_said_in_the_shape_of_the_surface(place: Place, 
 
 async def test_what_nobody_knows_the_price_of_is_not_free(place: Place, upstream: FakeUpstream) -> None:
     """With a budget a model without a price is refused; without one it is served."""
-    _, headers = place.make("--budget-usd", "5")
+    _, headers = place.create("--budget-usd", "5")
     for way in WAYS:
         heard = await hearing.ask(place.port, way, "Hi", "unpriced", headers=headers)
         assert (heard.head.status, heard.code) == (403, "permission_denied")
         assert "unpriced" in heard.message
         assert "price" in heard.message
     assert upstream.calls == []
-    _, headers = place.make()
+    _, headers = place.create()
     assert (await hearing.ask(place.port, OPENAI, "Hi", "unpriced", headers=headers)).is_whole
 
 
 async def test_the_demo_models_with_a_budget(place: Place) -> None:
     """They cost nothing, so a budget is no reason to refuse them."""
-    _, headers = place.make("--budget-usd", "0.000000001")
+    _, headers = place.create("--budget-usd", "0.000000001")
     heard = await hearing.ask(place.port, OPENAI, "Hi", "demo/echo", headers=headers)
     assert heard.is_whole, heard.body
 
@@ -221,7 +178,7 @@ async def test_a_call_costs_what_the_provider_counted(place: Place, upstream: Fa
     """The bound is only held: a budget for one of the largest calls is good for many, until their true sum is there."""
     text = "a b c"
     true, bound = cost(7, 3), most(way, text, "two", 20)
-    key, headers = place.make("--budget-usd", str(bound + 3 * true))
+    key, headers = place.create("--budget-usd", str(bound + 3 * true))
     for _ in range(4):
         assert (await hearing.ask(place.port, way, text, "two", headers=headers, max_tokens=20)).is_whole
     heard = await hearing.ask(place.port, way, text, "two", headers=headers, max_tokens=20)
@@ -235,7 +192,7 @@ async def test_a_call_costs_what_the_provider_counted(place: Place, upstream: Fa
 async def test_a_failed_attempt_costs_nothing(place: Place, upstream: FakeUpstream, way: Way) -> None:
     """Whoever answers is paid once; where nobody does, nothing is, and all of the budget is there again."""
     bound = most(way, "Hi", "pair", 20)
-    key, headers = place.make("--budget-usd", str(bound + cost(7, 1)))
+    key, headers = place.create("--budget-usd", str(bound + cost(7, 1)))
     down = scripts.whole(scripts.error_body("down", kind="server_error"), 500, [("x-should-retry", "false")])
     upstream.on_model("pair-a", down)
     for _ in range(2):
@@ -243,7 +200,7 @@ async def test_a_failed_attempt_costs_nothing(place: Place, upstream: FakeUpstre
         assert heard.text == "Hi", heard.body
     said = await place.settled(key, 2)
     assert Decimal(said["cost_usd"]) == 2 * cost(7, 1)
-    key, headers = place.make("--budget-usd", str(most(way, "Hi", "odd", 20)))
+    key, headers = place.create("--budget-usd", str(most(way, "Hi", "odd", 20)))
     refusal = scripts.whole(scripts.error_body("No."), 400)
     upstream.on_model("odd", refusal, refusal, refusal, scripts.provider)
     for _ in range(3):
@@ -274,7 +231,7 @@ async def test_who_leaves_pays_for_what_was_produced(
     """More than nothing, and less than all that might have come: the question, and the words that were said."""
     tap = Tap(4)
     upstream.on_model("left", scripts.stream(scripts.told("aaaa bbbb cccc " + "dddd " * 40, by="a"), tap=tap))
-    key, headers = place.make("--budget-usd", "100")
+    key, headers = place.create("--budget-usd", "100")
     sent_bytes = await leave(place, (surface, True), "left", headers, upstream, "cccc")
     await upstream.last_call()
     said = await place.settled(key, 1)
@@ -288,7 +245,7 @@ async def test_who_leaves_between_two_tries_pays_nothing(place: Place, upstream:
     """A try that failed is not billed, also when its caller has no patience for the next one."""
     busy = scripts.whole(scripts.error_body("busy", kind="server_error"), 503, [("Retry-After", "3")])
     upstream.on_model("waiting", busy)
-    key, headers = place.make("--budget-usd", "100")
+    key, headers = place.create("--budget-usd", "100")
     body = json.dumps(hearing.asking(OPENAI, "Count", "waiting", max_tokens=50)).encode()
     async with await http.connect(place.port) as connection:
         connection.send(http.request_bytes("POST", CHAT, [http.JSON, *headers], body))
@@ -320,7 +277,7 @@ async def test_who_leaves_pays_the_providers_count_where_it_is_read(
     upstream.on_model(
         "left", scripts.stream(scripts.told("one two three", by="a", usage=True), tap=tap) if way[1] else waits
     )
-    key, headers = draining.make("--budget-usd", "100")
+    key, headers = draining.create("--budget-usd", "100")
     await leave(draining, way, "left", headers, upstream, "one" if way[1] else "")
     tap.let(20)
     said = await draining.settled(key, 1)
@@ -338,7 +295,7 @@ async def test_who_leaves_pays_nothing_for_an_answer_that_never_came(draining: P
         await scripts.whole(scripts.error_body("No."), 400)(exchange)
 
     upstream.on_model("odd", fails)
-    key, headers = draining.make("--budget-usd", "100")
+    key, headers = draining.create("--budget-usd", "100")
     await leave(draining, OPENAI, "odd", headers, upstream, "")
     tap.let()
     said = await draining.settled(key, 1)
@@ -352,7 +309,7 @@ async def test_without_a_count_the_words_are_estimated(place: Place, upstream: F
     del whole["usage"]
     script = scripts.stream(scripts.told("Hello you two", by="a")) if way[1] else scripts.whole(whole)
     upstream.on_model("odd", script)
-    key, headers = place.make("--budget-usd", "1000")
+    key, headers = place.create("--budget-usd", "1000")
     body = hearing.asking(way, "Hi", "odd", max_tokens=20)
     response = await http.post_json(place.port, hearing.PATHS[way[0]], body, headers)
     assert response.status == 200
@@ -365,7 +322,7 @@ async def test_other_prices_count_from_the_reload_on(
 ) -> None:
     """A price that the operator writes into the file is charged as soon as that is read."""
     place = Place(await start_gateway({}, configuration(upstream.base_url, other.base_url)))
-    key, headers = place.make("--budget-usd", "1000")
+    key, headers = place.create("--budget-usd", "1000")
     assert (await hearing.ask(place.port, STREAM, "Hi", "unpriced", headers=headers, max_tokens=10)).code
     file = place.gateway.directory / "chatgate.toml"
     file.write_text(file.read_text() + priced("unpriced"))
@@ -377,7 +334,7 @@ async def test_other_prices_count_from_the_reload_on(
 
 async def test_a_changed_budget_takes_effect(place: Place, upstream: FakeUpstream) -> None:
     """`keys update` opens and closes it while the gateway runs; what was spent stays spent."""
-    key, headers = place.make("--budget-usd", "0.000001")
+    key, headers = place.create("--budget-usd", "0.000001")
 
     async def becomes(code: str) -> None:
         deadline = time.monotonic() + 2
@@ -404,7 +361,7 @@ async def test_several_budgets_hold_together(place: Place) -> None:
     """The tighter of two periods decides, and a refusal takes nothing of the other."""
     bound = most(OPENAI, "Hi", "one", 10)
     options = ("--budget-usd", str(bound), "--per", "day", "--budget-usd", "90", "--per", "ever")
-    key, headers = place.make(*options)
+    key, headers = place.create(*options)
     assert (await hearing.ask(place.port, OPENAI, "Hi", "one", headers=headers, max_tokens=10)).is_whole
     for _ in range(3):
         heard = await hearing.ask(place.port, OPENAI, "Hi", "one", headers=headers, max_tokens=10)
@@ -433,7 +390,7 @@ async def test_several_budgets_hold_together(place: Place) -> None:
 async def test_usage_is_what_the_upstream_counted(place: Place, upstream: FakeUpstream) -> None:
     """For every key and model, whole or streamed, `chatgate usage` has the provider's own sums, to the last digit."""
     chance = random.Random(5)
-    shown = dict(place.make() for _ in range(3))
+    shown = dict(place.create() for _ in range(3))
     asked: dict[tuple[str, str], list[int]] = {}
 
     async def call(key: str, model: str, words: int) -> None:
@@ -458,7 +415,7 @@ async def test_usage_is_what_the_upstream_counted(place: Place, upstream: FakeUp
 async def test_a_soft_threshold_is_told_once(place: Place) -> None:
     """The log warns when a budget has come to its share, and not again."""
     bound = most(OPENAI, "Hi", "one", 10)
-    key, headers = place.make("--budget-usd", str(bound * 2), "--warn-at", "50")
+    key, headers = place.create("--budget-usd", str(bound * 2), "--warn-at", "50")
     for _ in range(3):
         await hearing.ask(place.port, OPENAI, "Hi", "one", headers=headers, max_tokens=10)
     lines = await place.gateway.logged("budget_warning", subject=key)
@@ -472,7 +429,7 @@ async def test_what_was_spent_survives_a_restart(upstream: FakeUpstream, other: 
     bound = most(OPENAI, "Hi", "one", 10)
     async with running({}, config) as gateway:
         place = Place(gateway)
-        key, headers = place.make("--budget-usd", str(bound + cost(7, 1)))
+        key, headers = place.create("--budget-usd", str(bound + cost(7, 1)))
         for _ in range(2):
             assert (await hearing.ask(place.port, OPENAI, "Hi", "one", headers=headers, max_tokens=10)).is_whole
         heard = await hearing.ask(place.port, OPENAI, "Hi", "one", headers=headers, max_tokens=10)

@@ -40,15 +40,7 @@ def configuration(upstream: FakeUpstream, workers: int, *limits: str) -> str:
     """Return a configuration of several workers, and a model with a price."""
     config = f"[server]\nworkers = {workers}\n[streams]\non_disconnect = 'cancel'\n" + "".join(limits)
     config += fleet.upstream("a", upstream.base_url) + fleet.model("one", [fleet.target("a", "one")])
-    return (
-        config + f'[[prices]]\nmodel = "one"\ninput_usd_per_million = "{INPUT}"\noutput_usd_per_million = "{OUTPUT}"\n'
-    )
-
-
-def limit(scope: str, amount: int, resource: str = "requests") -> str:
-    """Return an item of `[[limits]]`, per minute."""
-    per = "" if resource == "in_flight" else 'per = "minute"\n'
-    return f'[[limits]]\nscope = "{scope}"\nresource = "{resource}"\namount = {amount}\n{per}'
+    return config + fleet.price("one", INPUT, OUTPUT)
 
 
 @pytest.fixture
@@ -155,7 +147,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("place", [(WORKERS, limit("global", 100))], indirect=True)
+@pytest.mark.parametrize("place", [(WORKERS, fleet.limit("global", 100))], indirect=True)
 async def test_exactly_a_hundred_of_eight_hundred(place: Site) -> None:
     """The others are told to wait for the minute to pass, and every answer tells how many are left."""
     gateway = await started(place, WORKERS)
@@ -247,7 +239,7 @@ async def test_a_worker_that_is_killed_gives_back_its_slots_and_no_money(place: 
 
 
 @pytest.mark.parametrize(
-    "place", [(FEWER_WORKERS, limit("key", 10_000), limit("global", 50, "in_flight"))], indirect=True
+    "place", [(FEWER_WORKERS, fleet.limit("key", 10_000), fleet.limit("global", 50, "in_flight"))], indirect=True
 )
 async def test_counting_goes_on_within_a_second_of_a_crash(place: Site) -> None:
     """Meanwhile calls are refused as 503 and none hangs; budgets know what was spent, and none is overspent."""
@@ -309,7 +301,9 @@ async def test_a_frozen_owner_delays_nobody_for_long(place: Site) -> None:
     await place.stop(gateway)
 
 
-@pytest.mark.parametrize("place", [(FEWER_WORKERS, limit("global", 40), limit("model", 3, "in_flight"))], indirect=True)
+@pytest.mark.parametrize(
+    "place", [(FEWER_WORKERS, fleet.limit("global", 40), fleet.limit("model", 3, "in_flight"))], indirect=True
+)
 async def test_the_windows_of_an_owner_that_was_killed_go_on(place: Site, upstream: FakeUpstream) -> None:
     """Of forty calls in a minute, those that the dead have let in count, and so do those that are under way."""
     gateway = await started(place, FEWER_WORKERS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -47,13 +46,6 @@ class Cutting:
         polite = self.chance.random() < 0.6
         self.cuts["closed" if polite else "reset"] += 1
         exchange.cut(reset=not polite)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def other_of_file() -> AsyncIterator[FakeUpstream]:
-    """Run a second upstream."""
-    async with FakeUpstream() as other:
-        yield other
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import pytest
@@ -136,13 +135,6 @@ class Outcomes(NamedTuple):
 
     gateway: Gateway
     of: dict[tuple[str, Way], Outcome]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def other_of_file() -> AsyncIterator[FakeUpstream]:
-    """Run a second upstream."""
-    async with FakeUpstream() as other:
-        yield other
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -7,17 +7,15 @@ import json
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 
 import pytest
 import pytest_asyncio
-from click.testing import CliRunner
 
-from chatgate.cli import main
 from fakes import fleet, hearing, scripts
 from fakes import http_client as http
-from fakes.gateway import Gateway, StartGateway
+from fakes import place as place_of
+from fakes.gateway import StartGateway
 from fakes.hearing import PATHS, WAYS, Way
 from fakes.upstream import Exchange, FakeUpstream, Tap
 
@@ -36,12 +34,6 @@ CONFIG = '[server]\nroute = "api"\n[retry]\nmax_retries = 0\n' + fleet.QUICK.rep
 NAMES = ("one", "two", "slow", "waiting", "unpriced")
 
 
-def limit(scope: str, amount: int, resource: str = "requests", per: str = "hour") -> str:
-    """Return an item of `[[limits]]`."""
-    window = f'per = "{per}"\n' if resource != "in_flight" else ""
-    return f'[[limits]]\nscope = "{scope}"\nresource = "{resource}"\namount = {amount}\n{window}'
-
-
 def configuration(first: str, second: str, *limits: str) -> str:
     """Return a configuration of models at the first upstream, one of them with an alias, and pairs at both."""
     config = CONFIG + "".join(limits) + fleet.upstream("default", first)
@@ -50,29 +42,8 @@ def configuration(first: str, second: str, *limits: str) -> str:
     return config + "".join(fleet.pair(name, first, second) for name in ("pair", *PAIRS))
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A gateway, and the commands that an operator types beside it."""
-
-    gateway: Gateway
-
-    @property
-    def port(self) -> int:
-        """Return where it listens."""
-        return self.gateway.port
-
-    def keys(self, *arguments: str) -> str:
-        """Run `chatgate keys`, well, and return what it printed."""
-        directory = self.gateway.directory
-        where = ["--data", str(directory / "data"), "--config", str(directory / "chatgate.toml")]
-        result = CliRunner().invoke(main, ["keys", *arguments, "--json", *where], env={"API_KEY": None})
-        assert result.exit_code == 0, result.output
-        return str(result.stdout)
-
-    def make(self, *options: str) -> tuple[str, http.Headers]:
-        """Make a key; return its id, and the header that shows it."""
-        made = json.loads(self.keys("create", "anna", *options))
-        return str(made["id"]), [http.bearer(made["key"])]
+class Place(place_of.Place):
+    """A gateway, and the calls that its limits are tried with."""
 
     async def call(
         self, headers: http.Headers, model: str = "one", *, source: str = "127.0.0.1", text: str = "Hi"
@@ -87,20 +58,6 @@ class Place:
     async def left(self, headers: http.Headers, model: str = "one") -> str | None:
         """Make a call, and return how many are left."""
         return (await self.call(headers, model)).header("x-ratelimit-remaining-requests")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def other_of_file() -> AsyncIterator[FakeUpstream]:
-    """Run a second upstream."""
-    async with FakeUpstream() as other:
-        yield other
-
-
-@pytest.fixture
-def other(other_of_file: FakeUpstream) -> FakeUpstream:
-    """Return the second upstream with an empty log."""
-    other_of_file.forget()
-    return other_of_file
 
 
 Start = Callable[..., Awaitable[Place]]
@@ -132,7 +89,7 @@ async def free(place: Place, headers: http.Headers, model: str = "one") -> None:
 
 async def test_the_limit_of_a_key_is_exact_and_told_in_headers(place: Place, upstream: FakeUpstream) -> None:
     """Three an hour, from whatever address and on either surface; the fourth learns when to come back."""
-    _, headers = place.make("--limit", "requests=3/hour")
+    _, headers = place.create("--limit", "requests=3/hour")
     seen = []
     for number, path in enumerate((PATHS["openai"], PATHS["plain"], PATHS["openai"])):
         body = {**http.chat("Hi", "one"), "user_content": "Hi"}
@@ -151,13 +108,13 @@ async def test_the_limit_of_a_key_is_exact_and_told_in_headers(place: Place, ups
         assert refused.header("x-ratelimit-limit-requests") == "3"
         assert refused.header("x-ratelimit-remaining-requests") == "0"
     assert len(upstream.calls) == 3
-    _, others = place.make("--limit", "requests=3/hour")
+    _, others = place.create("--limit", "requests=3/hour")
     assert await place.left(others) == "2"
 
 
 async def test_a_key_in_the_body_is_limited_alike(place: Place) -> None:
     """The plain API's `api_key` counts, and its answers tell where it stands."""
-    _, headers = place.make("--limit", "requests=2/hour")
+    _, headers = place.create("--limit", "requests=2/hour")
     key = dict(headers)["Authorization"].removeprefix("Bearer ")
     left = []
     for _ in range(3):
@@ -168,7 +125,7 @@ async def test_a_key_in_the_body_is_limited_alike(place: Place) -> None:
 
 async def test_a_limit_for_some_models(place: Place) -> None:
     """`:PATTERN` holds for these only, all of them together."""
-    _, headers = place.make("--limit", "requests=2/hour:*o*")
+    _, headers = place.create("--limit", "requests=2/hour:*o*")
     assert await place.statuses(1, headers, "one") == [200]
     assert await place.statuses(2, headers, "two") == [200, 429]
     assert await place.statuses(3, headers, "slow") == [429] * 3
@@ -177,7 +134,7 @@ async def test_a_limit_for_some_models(place: Place) -> None:
 
 async def test_a_changed_limit_takes_effect_and_keeps_the_count(place: Place) -> None:
     """More are let through without forgetting those that were made, and none taken off sets it free."""
-    key, headers = place.make("--limit", "requests=2/hour")
+    key, headers = place.create("--limit", "requests=2/hour")
     assert await place.statuses(3, headers) == [200, 200, 429]
     place.keys("update", key, "--limit", "requests=3/hour")
     deadline = time.monotonic() + HEARD_OF_SECONDS
@@ -203,7 +160,7 @@ async def test_many_at_once_get_no_more_than_there_are_places(place: Place, upst
         await scripts.provider(exchange)
 
     upstream.on_model("slow", waits)
-    _, headers = place.make("--limit", "in_flight=5", "--limit", "requests=1000/hour")
+    _, headers = place.create("--limit", "in_flight=5", "--limit", "requests=1000/hour")
     calls = [asyncio.create_task(hearing.ask(place.port, way, "Hi", "slow", headers=headers)) for _ in range(30)]
     await upstream.called(5)
     deadline = time.monotonic() + 5
@@ -272,7 +229,7 @@ async def test_a_place_is_free_after_every_end(
 ) -> None:
     """However a call ends, the next one finds its place free, again and again."""
     for _ in range(2):
-        _, headers = place.make("--limit", "in_flight=1")
+        _, headers = place.create("--limit", "in_flight=1")
         await end(place, upstream, way, headers)
         upstream.forget()
         await free(place, headers)
@@ -288,7 +245,7 @@ async def test_places_come_back_whatever_happens(place: Place, upstream: FakeUps
     bad = scripts.whole(scripts.error_body("No."), 400)
     cut = scripts.raw(scripts.STREAM_HEAD + scripts.framed(scripts.told("a b c")[1]), "close")
     upstream.on_model("slow", *chance.choices((good, bad, cut, scripts.silent()), weights=(4, 2, 2, 3), k=200), good)
-    _, headers = place.make("--limit", f"in_flight={PLACES}", "--limit", "requests=100000/hour")
+    _, headers = place.create("--limit", f"in_flight={PLACES}", "--limit", "requests=100000/hour")
 
     async def call() -> None:
         way = chance.choice(WAYS)
@@ -319,7 +276,7 @@ async def test_places_come_back_whatever_happens(place: Place, upstream: FakeUps
 
 async def test_a_refused_call_gives_back_everything(place: Place, upstream: FakeUpstream) -> None:
     """A budget, a wrong model or a mistake in the body takes nothing from a limit on calls."""
-    _, headers = place.make("--limit", "requests=5/hour", "--models", "one,unpriced", "--budget-usd", "1")
+    _, headers = place.create("--limit", "requests=5/hour", "--models", "one,unpriced", "--budget-usd", "1")
     for body, status in (
         (http.chat("Hi", "unpriced"), 403),
         (http.chat("Hi", "two"), 403),
@@ -334,19 +291,19 @@ async def test_a_refused_call_gives_back_everything(place: Place, upstream: Fake
 
 async def test_every_key_has_the_configured_limit(start: Start) -> None:
     """`scope = "key"` counts each key for itself, and nobody who shows none."""
-    place = await start(limit("key", 2))
-    (_, anna), (_, bert) = place.make(), place.make()
+    place = await start(fleet.limit("key", 2, per="hour"))
+    (_, anna), (_, bert) = place.create(), place.create()
     assert await place.statuses(3, anna) == [200, 200, 429]
     assert await place.statuses(3, bert) == [200, 200, 429]
     assert await place.statuses(4, []) == [200] * 4
-    _, tighter = place.make("--limit", "requests=1/hour")
+    _, tighter = place.create("--limit", "requests=1/hour")
     assert await place.statuses(2, tighter) == [200, 429]
 
 
 async def test_every_model_has_the_configured_limit(start: Start) -> None:
     """`scope = "model"` counts all callers of a model, by whichever of its names they ask."""
-    place = await start(limit("model", 2))
-    _, anna = place.make()
+    place = await start(fleet.limit("model", 2, per="hour"))
+    _, anna = place.create()
     assert await place.statuses(1, anna, "known") == [200]
     assert await place.statuses(2, [], "nickname") == [200, 429]
     assert await place.statuses(1, anna, "known") == [429]
@@ -355,8 +312,8 @@ async def test_every_model_has_the_configured_limit(start: Start) -> None:
 
 async def test_the_whole_gateway_has_the_configured_limit(start: Start) -> None:
     """`scope = "global"` counts everybody together."""
-    place = await start(limit("global", 3))
-    (_, anna), (_, bert) = place.make(), place.make()
+    place = await start(fleet.limit("global", 3, per="hour"))
+    (_, anna), (_, bert) = place.create(), place.create()
     assert [await place.statuses(1, who, model) for who, model in ((anna, "one"), (bert, "two"), ([], "one"))] == [
         [200]
     ] * 3
@@ -365,8 +322,8 @@ async def test_the_whole_gateway_has_the_configured_limit(start: Start) -> None:
 
 async def test_every_pair_of_key_and_model_has_the_configured_limit(start: Start) -> None:
     """`scope = "key+model"` counts each combination apart."""
-    place = await start(limit("key+model", 1))
-    (_, anna), (_, bert) = place.make(), place.make()
+    place = await start(fleet.limit("key+model", 1, per="hour"))
+    (_, anna), (_, bert) = place.create(), place.create()
     for who in (anna, bert):
         for model in ("one", "two"):
             assert await place.statuses(2, who, model) == [200, 429]
@@ -375,8 +332,12 @@ async def test_every_pair_of_key_and_model_has_the_configured_limit(start: Start
 
 async def test_several_limits_are_taken_together_or_not_at_all(start: Start, upstream: FakeUpstream) -> None:
     """Who is refused by the narrower one has taken nothing of the wider one."""
-    place = await start(limit("global", 4), limit("key+model", 1), limit("model", 3))
-    (_, anna), (_, bert) = place.make(), place.make()
+    place = await start(
+        fleet.limit("global", 4, per="hour"),
+        fleet.limit("key+model", 1, per="hour"),
+        fleet.limit("model", 3, per="hour"),
+    )
+    (_, anna), (_, bert) = place.create(), place.create()
     assert await place.statuses(6, anna, "one") == [200] + [429] * 5
     assert await place.statuses(1, bert, "one") == [200]
     assert await place.statuses(1, anna, "two") == [200]
@@ -388,7 +349,7 @@ async def test_several_limits_are_taken_together_or_not_at_all(start: Start, ups
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def two_each(start: Start) -> Place:
     """Run a gateway that makes two calls an hour at each upstream."""
-    return await start(limit("upstream", 2))
+    return await start(fleet.limit("upstream", 2, per="hour"))
 
 
 @pytest.mark.parametrize(("way", "model"), list(zip(WAYS, PAIRS, strict=True)))
@@ -396,7 +357,7 @@ async def test_an_upstream_without_room_is_passed_by(
     two_each: Place, upstream: FakeUpstream, other: FakeUpstream, way: Way, model: str
 ) -> None:
     """`scope = "upstream"` sends the call to the next one; where there is none, it is the caller's 429."""
-    _, headers = two_each.make()
+    _, headers = two_each.create()
     heard = [await hearing.ask(two_each.port, way, "Hi", model, headers=headers) for _ in range(5)]
     assert [each.head.status for each in heard] == [200] * 4 + [429], heard[-1].body
     assert heard[-1].code == "rate_limit_exceeded"
@@ -419,7 +380,7 @@ async def test_the_place_at_an_upstream_is_free_after_every_end(
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def narrow(start: Start) -> Place:
     """Run a gateway that makes one call at a time at each upstream."""
-    return await start(limit("upstream", 1, "in_flight"))
+    return await start(fleet.limit("upstream", 1, "in_flight"))
 
 
 async def test_an_upstream_that_was_passed_by_was_not_called(two_each: Place, other: FakeUpstream) -> None:
@@ -434,7 +395,7 @@ async def test_a_dead_heat_of_hedges_frees_both_places(
     start: Start, upstream: FakeUpstream, other: FakeUpstream, way: Way
 ) -> None:
     """When both answers are there at the same time, the one that nobody needs gives its place back too."""
-    place = await start(limit("upstream", 1, "in_flight"), "[hedging]\nshare_percent = 50\n")
+    place = await start(fleet.limit("upstream", 1, "in_flight"), "[hedging]\nshare_percent = 50\n")
     for _ in range(25):  # So many tell it how long an answer usually takes.
         assert (await hearing.ask(place.port, way, "Hi", "pair")).is_whole
     calls = len(other.calls)
@@ -469,9 +430,9 @@ async def test_a_dead_heat_of_hedges_frees_both_places(
 
 async def test_a_reload_keeps_the_counts(start: Start, upstream: FakeUpstream) -> None:
     """Other amounts in the file count on from where it was, and what is under way gives its place back."""
-    place = await start(limit("key", 3), limit("global", 5, "in_flight"))
-    _, headers = place.make("--limit", "in_flight=1")
-    _, others = place.make("--limit", "requests=2/hour")
+    place = await start(fleet.limit("key", 3, per="hour"), fleet.limit("global", 5, "in_flight"))
+    _, headers = place.create("--limit", "in_flight=1")
+    _, others = place.create("--limit", "requests=2/hour")
     assert await place.statuses(1, headers) == [200]
     assert await place.statuses(1, others) == [200]
     tap = Tap()

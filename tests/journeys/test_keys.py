@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from click.testing import CliRunner
 
-from chatgate.cli import main
 from fakes import fleet, hearing, scripts
 from fakes import http_client as http
-from fakes.gateway import Gateway, StartGateway
+from fakes import place as place_of
+from fakes.gateway import StartGateway
 from fakes.upstream import FakeUpstream
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("upstream")]
@@ -49,30 +46,8 @@ MANY = 80
 """So many callers of a gateway that has just started."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A gateway, and the commands that an operator types beside it."""
-
-    gateway: Gateway
-
-    @property
-    def port(self) -> int:
-        """Return where it listens."""
-        return self.gateway.port
-
-    def keys(self, *arguments: str) -> dict[str, Any]:
-        """Run `chatgate keys`, well, and return what it printed."""
-        where = [
-            "--data",
-            str(self.gateway.directory / "data"),
-            "--config",
-            str(self.gateway.directory / "chatgate.toml"),
-        ]
-        result = CliRunner().invoke(main, ["keys", *arguments, "--json", *where], env={"API_KEY": None})
-        assert result.exit_code == 0, result.output
-        told = json.loads(result.stdout)
-        assert isinstance(told, dict)
-        return told
+class Place(place_of.Place):
+    """A gateway, and the calls that its keys are tried with."""
 
     def make(self, name: str = "anna", *options: str) -> str:
         """Make a key and return its text."""

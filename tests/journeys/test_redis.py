@@ -63,19 +63,11 @@ def redis() -> Iterator[RedisServer]:
     server.remove()
 
 
-def limit(scope: str, amount: int, resource: str = "requests") -> str:
-    """Return an item of `[[limits]]`, per minute."""
-    per = "" if resource == "in_flight" else 'per = "minute"\n'
-    return f'[[limits]]\nscope = "{scope}"\nresource = "{resource}"\namount = {amount}\n{per}'
-
-
 def configuration(upstream: FakeUpstream, *limits: str, workers: int = 1) -> str:
     """Return a configuration with a model that has a price."""
     config = f"[server]\nworkers = {workers}\n[streams]\non_disconnect = 'cancel'\n" + "".join(limits)
     config += fleet.upstream("a", upstream.base_url) + fleet.model("one", [fleet.target("a", "one")])
-    return (
-        config + f'[[prices]]\nmodel = "one"\ninput_usd_per_million = "{INPUT}"\noutput_usd_per_million = "{OUTPUT}"\n'
-    )
+    return config + fleet.price("one", INPUT, OUTPUT)
 
 
 class Machines:
@@ -148,7 +140,9 @@ async def test_exactly_a_hundred_of_eight_hundred(
     machines: Machines, redis: RedisServer, upstream: FakeUpstream
 ) -> None:
     """Over two machines with two workers each; the headers count down over all of them."""
-    gateways = await machines.start(configuration(upstream, limit("global", 100), workers=WORKERS), workers=WORKERS)
+    gateways = await machines.start(
+        configuration(upstream, fleet.limit("global", 100), workers=WORKERS), workers=WORKERS
+    )
     answers = await storm(gateways)
     assert Counter(answer.status for answer in answers) == {200: 100, 429: 700}
     assert not any(answer.header("x-chatgate-degraded") for answer in answers)
@@ -242,7 +236,7 @@ async def test_a_frozen_store_costs_a_tenth_of_a_second_once(
     machines: Machines, redis: RedisServer, upstream: FakeUpstream
 ) -> None:
     """Then each machine counts its half of the limit and says so; money waits, and all is exact again soon after."""
-    gateways = await machines.start(configuration(upstream, limit("global", 20)))
+    gateways = await machines.start(configuration(upstream, fleet.limit("global", 20)))
     place, gateway = machines.sites[0], gateways[0]
     headers = [http.bearer(await place.make_key("anna", "--budget-usd", "1"))]
     assert (await ask(gateway, headers, "one", 1)).status == 200
@@ -325,7 +319,7 @@ async def test_what_a_dead_machine_had_in_flight_is_free_again(
     machines: Machines, redis: RedisServer, upstream: FakeUpstream
 ) -> None:
     """Its session in Redis ends within thirty seconds, and its slots with it; those of the others stay theirs."""
-    first, second = await machines.start(configuration(upstream, limit("global", 3, "in_flight")))
+    first, second = await machines.start(configuration(upstream, fleet.limit("global", 3, "in_flight")))
     upstream.on_model("one", *[scripts.stream(scripts.told("one two three four"), tap=Tap(2)) for _ in range(3)])
     body = http.chat("Hi", "one", stream=True)
     async with AsyncExitStack() as stack:

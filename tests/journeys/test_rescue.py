@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -123,13 +123,6 @@ class Outcomes(NamedTuple):
     gateway: Gateway
     of: dict[tuple[str, Surface], Outcome]
     other: FakeUpstream
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def other_of_file() -> AsyncIterator[FakeUpstream]:
-    """Run a second upstream."""
-    async with FakeUpstream() as other:
-        yield other
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
 from email.utils import formatdate
 
 import pytest
@@ -26,20 +25,6 @@ LONE = ("seconds", "milliseconds", "date", "none", "busy", "long", "server", "tw
 """Models with one target."""
 PAIRED = ("left-alone", "long-paired", "fallback-long", "fallback-short", "fallback-down", "fallback-of-fallback")
 """Models with another one to fall back to."""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def other_of_file() -> AsyncIterator[FakeUpstream]:
-    """Run a second upstream."""
-    async with FakeUpstream() as other:
-        yield other
-
-
-@pytest.fixture
-def other(other_of_file: FakeUpstream) -> FakeUpstream:
-    """Return the second upstream with an empty log."""
-    other_of_file.forget()
-    return other_of_file
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from click.testing import CliRunner
 
-from chatgate.cli import main
 from fakes import fleet, hearing, scripts
 from fakes import http_client as http
-from fakes.gateway import Gateway, StartGateway
+from fakes import place as place_of
+from fakes.gateway import StartGateway
 from fakes.upstream import Call, Exchange, FakeUpstream, Tap
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("upstream")]
@@ -29,16 +27,8 @@ SOON_SECONDS = 5.0
 WORDS = "word " * 60
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(place_of.Place):
     """A gateway, and both ways to manage its keys."""
-
-    gateway: Gateway
-
-    @property
-    def port(self) -> int:
-        """Return where it listens."""
-        return self.gateway.port
 
     async def make(self, **fields: Any) -> tuple[str, http.Headers]:
         """Make a key; return its id, and the header that shows it."""
@@ -50,14 +40,6 @@ class Place:
         body = b"" if value is None else json.dumps(value).encode()
         return await http.request(self.port, method, KEYS + path, [http.bearer(ROOT), http.JSON], body)
 
-    def command(self, *arguments: str) -> str:
-        """Run a command on the gateway's data."""
-        directory = self.gateway.directory
-        where = ["--data", str(directory / "data"), "--config", str(directory / "chatgate.toml")]
-        result = CliRunner().invoke(main, [*arguments, *where], env={"API_KEY": None})
-        assert result.exit_code == 0, result.output
-        return str(result.stdout)
-
     async def take_away(self, key: str, how: str) -> None:
         """End a key in one of the ways there are."""
         match how:
@@ -68,19 +50,16 @@ class Place:
             case "disabled over HTTP":
                 assert (await self.admin("PATCH", f"/{key}", {"enabled": False})).status == 200
             case _:
-                await asyncio.to_thread(self.command, "keys", "revoke", key)
+                await asyncio.to_thread(self.run, "keys", "revoke", key)
 
     async def charged(self, key: str) -> dict[str, Any]:
         """Return what `usage` says of a key as soon as it knows of a call; the audit agrees."""
         deadline = time.monotonic() + 5
-        while not (
-            found := [each for each in json.loads(self.command("usage", "--by", "key", "--json")) if each["key"] == key]
-        ):
+        while (found := self.usage(key)) is None:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
-        assert self.command("audit").splitlines()[-1] == "drift 0"
-        group: dict[str, Any] = found[0]
-        return group
+        assert self.run("audit").splitlines()[-1] == "drift 0"
+        return found
 
 
 def configuration(upstream: FakeUpstream, on_disconnect: str) -> str:
@@ -88,9 +67,7 @@ def configuration(upstream: FakeUpstream, on_disconnect: str) -> str:
     config = f'[access]\nanonymous = false\n[server]\nroute = "api"\n[streams]\non_disconnect = "{on_disconnect}"\n'
     config += fleet.upstream("default", upstream.base_url)
     config += fleet.model("one", [fleet.target("default", "one")])
-    return config + (
-        '[[prices]]\nmodel = "one"\ninput_usd_per_million = "1000000"\noutput_usd_per_million = "1000000"\n'
-    )
+    return config + fleet.price("one", 1_000_000, 1_000_000)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["cancel", "drain"])
@@ -211,7 +188,7 @@ async def test_other_calls_go_on(place: Place, upstream: FakeUpstream) -> None:
         assert (await place.admin("PATCH", f"/{changed}", {"notes": "x", "expires_at": end})).status == 200
         await place.take_away(revoked, "revoked over HTTP")
         await expired(place, headers)
-        await asyncio.to_thread(place.command, "keys", "update", other, "--notes", "y")
+        await asyncio.to_thread(place.run, "keys", "update", other, "--notes", "y")
         for tap in taps:
             tap.let(50)
         for each in (stream, another):

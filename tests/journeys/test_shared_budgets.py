@@ -40,7 +40,7 @@ def configuration(upstream: FakeUpstream, budgets: str, *, fallback: bool = Fals
     config += fleet.upstream("second", upstream.base_url)
     config += fleet.model("one", [fleet.target("default", "one")], fallbacks=["spare"] if fallback else [])
     config += fleet.model("spare", [fleet.target("second", "one")])
-    config += f'[[prices]]\nmodel = "one"\ninput_usd_per_million = "{INPUT}"\noutput_usd_per_million = "{OUTPUT}"\n'
+    config += fleet.price("one", INPUT, OUTPUT)
     return config + budgets
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -22,20 +21,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WHOLE: Way = ("openai", False)
 STREAM: Way = ("openai", True)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def other_of_file() -> AsyncIterator[FakeUpstream]:
-    """Run a second upstream."""
-    async with FakeUpstream() as other:
-        yield other
-
-
-@pytest.fixture
-def other(other_of_file: FakeUpstream) -> FakeUpstream:
-    """Return the second upstream with an empty log."""
-    other_of_file.forget()
-    return other_of_file
 
 
 @pytest.mark.parametrize("status", [401, 403])

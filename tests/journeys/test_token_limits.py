@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from click.testing import CliRunner
 
-from chatgate.cli import main
 from fakes import fleet, hearing, scripts
 from fakes import http_client as http
-from fakes.gateway import Gateway, StartGateway
+from fakes import place as place_of
+from fakes.gateway import StartGateway
 from fakes.hearing import PATHS, WAYS, Way
 from fakes.upstream import Exchange, FakeUpstream, Tap
 
@@ -38,30 +36,17 @@ def configuration(base_url: str, *limits: str) -> str:
     for name in NAMES:
         config += fleet.model(name, [fleet.target("default", name)])
         if name != "unpriced":
-            config += f'[[prices]]\nmodel = "{name}"\ninput_usd_per_million = "{INPUT}"\n'
-            config += f'output_usd_per_million = "{OUTPUT}"\n'
+            config += fleet.price(name, INPUT, OUTPUT)
     return config
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A gateway, and the commands that an operator types beside it."""
+class Place(place_of.Place):
+    """A gateway, and the calls that its limits are tried with."""
 
-    gateway: Gateway
-
-    @property
-    def port(self) -> int:
-        """Return where it listens."""
-        return self.gateway.port
-
-    def make(self, *options: str) -> http.Headers:
+    def make(self, *limits: str) -> http.Headers:
         """Make a key with these limits, and return the header that shows it."""
-        directory = self.gateway.directory
-        where = ["--data", str(directory / "data"), "--config", str(directory / "chatgate.toml")]
-        limits = [text for option in options for text in ("--limit", option)]
-        result = CliRunner().invoke(main, ["keys", "create", "anna", *limits, "--json", *where], env={"API_KEY": None})
-        assert result.exit_code == 0, result.output
-        return [http.bearer(json.loads(result.stdout)["key"])]
+        _, headers = self.create(*[text for limit in limits for text in ("--limit", limit)])
+        return headers
 
     async def ask(
         self,
