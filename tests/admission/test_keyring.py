@@ -56,6 +56,8 @@ class Shelf:
         self.stored: dict[str, KeyRecord] = {}
         self.asked: list[Sequence[str]] = []
         self.polled: list[set[str]] = []
+        self.summaries = 0
+        self.others = 0
         self.is_out_of_reach = False
         self.gate: asyncio.Event | None = None
         self.gate_of_polls: asyncio.Event | None = None
@@ -85,6 +87,13 @@ class Shelf:
         self.polled.append(set(key_ids))
         found = {each.id: each.version for each in self.stored.values() if each.id in self.polled[-1]}
         await self._answer(self.gate_of_polls)
+        return found
+
+    async def summary(self) -> tuple[int, int]:
+        """Tell what changes with any key, as `KeyLookup` has it."""
+        self.summaries += 1
+        found = len(self.stored) + self.others, sum(each.version for each in self.stored.values())
+        await self._answer(None)
         return found
 
     async def _answer(self, gate: asyncio.Event | None) -> None:
@@ -406,6 +415,64 @@ async def test_without_keys_nothing_is_asked(ring: Keyring, shelf: Shelf) -> Non
     assert shelf.polled == []
 
 
+async def many(ring: Keyring, shelf: Shelf) -> list[GatewayKey]:
+    """Return keys that the ring remembers, so many that it looks at the sum of their versions."""
+    keys = [make(number) for number in range(1, keyring.MANY + 1)]
+    for key in keys:
+        shelf.put(key)
+        await ring.find(key.text)
+    return keys
+
+
+async def test_many_keys_are_asked_for_when_any_has_changed(ring: Keyring, shelf: Shelf, clock: Clock) -> None:
+    """While none has, one look confirms all of them."""
+    keys = await many(ring, shelf)
+    assert await ring.refresh() == frozenset()
+    assert (len(shelf.polled), shelf.summaries) == (1, 1)
+    for _ in range(3):
+        clock.now += keyring.USABLE_SECONDS - 1
+        assert await ring.refresh() == frozenset()
+    assert (len(shelf.polled), shelf.summaries) == (1, 4)
+    assert all(ring.known(key.text) for key in keys)
+    shelf.change(keys[7], enabled=False)
+    shelf.is_out_of_reach = True
+    assert await ring.refresh() == frozenset()
+    shelf.is_out_of_reach = False
+    assert await ring.refresh() == {keys[7].id}
+    assert await ring.refresh() == frozenset()
+
+
+async def test_a_key_that_was_found_old_among_many_is_found_out(ring: Keyring, shelf: Shelf) -> None:
+    """It changed after it was read and before it was remembered, and all others have been confirmed since."""
+    await many(ring, shelf)
+    await ring.refresh()
+    late = make(keyring.MANY + 1)
+    shelf.put(late)
+    shelf.gate = asyncio.Event()
+    finding = asyncio.create_task(ring.find(late.text))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert gateway_keys.digest(PEPPER, late) in shelf.asked[-1]
+    shelf.change(late, enabled=False)
+    assert await ring.refresh() == frozenset()
+    shelf.gate.set()
+    assert (await finding).enabled
+    assert await ring.refresh() == {late.id}
+
+
+async def test_a_few_of_very_many_keys_are_asked_for(ring: Keyring, shelf: Shelf, clock: Clock) -> None:
+    """To add up all would cost more; whether that is still so is seen a minute later."""
+    await many(ring, shelf)
+    shelf.others = keyring.MANY * keyring.MOST_TIMES_AS_MANY
+    for _ in range(3):
+        await ring.refresh()
+        clock.now += 1
+    assert (len(shelf.polled), shelf.summaries) == (3, 1)
+    clock.now += keyring.REST_SECONDS
+    await ring.refresh()
+    assert shelf.summaries == 2
+
+
 # --- The storage out of reach -----------------------------------------------------------------------------------------
 
 
@@ -481,9 +548,14 @@ class Database:
         found: dict[str, int] = await self._read(stored.versions, key_ids)
         return found
 
-    async def _read(self, work: Callable[..., Any], argument: object) -> Any:
+    async def summary(self) -> tuple[int, int]:
+        """Tell what changes with any key, as `KeyLookup` has it."""
+        found: tuple[int, int] = await self._read(stored.summary)
+        return found
+
+    async def _read(self, work: Callable[..., Any], *arguments: object) -> Any:
         try:
-            return await self._threads.read(work, argument)
+            return await self._threads.read(work, *arguments)
         except StorageUnavailable as error:
             raise LookupUnavailable from error
 

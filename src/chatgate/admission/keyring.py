@@ -53,6 +53,13 @@ _REMEMBERED_ADDRESSES = 64
 """Of each key that only some addresses may use."""
 
 
+MANY = 500
+MOST_TIMES_AS_MANY = 20
+REST_SECONDS = 60.0
+"""From so many remembered keys on, a look at the sum of all versions saves asking for each, unless there are so many
+times as many keys; how long after that it is not tried again."""
+
+
 class LookupUnavailable(Exception):  # noqa: N818 - the situation's name is the field's term
     """The storage cannot be asked now; the same may work in a moment."""
 
@@ -62,7 +69,7 @@ _Found = KeyRecord | LookupUnavailable | None
 
 
 class KeyLookup(Protocol):
-    """The storage, as far as callers' keys go. Both raise `LookupUnavailable`."""
+    """The storage, as far as callers' keys go. All raise `LookupUnavailable`."""
 
     async def by_digest(self, digests: Sequence[str]) -> KeyRecord | None:
         """Return the key that has one of the digests, whatever its state; None when there is none.
@@ -72,6 +79,9 @@ class KeyLookup(Protocol):
 
     async def versions(self, key_ids: Iterable[str]) -> Mapping[str, int]:
         """Return the versions of those keys that exist."""
+
+    async def summary(self) -> tuple[int, int]:
+        """Return how many keys there are, and what changes with each change of any of them."""
 
 
 class Keyring:
@@ -94,6 +104,10 @@ class Keyring:
         self._lookups: dict[bytes, asyncio.Task[_Found]] = {}
         self._turns = asyncio.Semaphore(MAX_LOOKUPS)
         self._terms: dict[str, _Terms] = {}
+        self._summary: tuple[int, int] | None = None
+        self._look_at = 0.0
+        self._has_new = False
+        """Whether a key is remembered that was not yet held against the storage: what was found may be old by now."""
         self.is_cut_off = False
         """Whether the storage could not be reached when it was last asked."""
 
@@ -145,11 +159,17 @@ class Keyring:
         held = list(self._known.items())
         if not held:
             return frozenset()
+        has_new, self._has_new = self._has_new, False
         try:
-            versions = await self._lookup.versions({known.record.id for _, known in held})
+            summary = await self._summarise(len(held))
+            if summary is not None and summary == self._summary and not has_new:
+                versions: Mapping[str, int] = {known.record.id: known.record.version for _, known in held}
+            else:
+                versions = await self._lookup.versions({known.record.id for _, known in held})
         except LookupUnavailable:
-            self.is_cut_off = True
+            self.is_cut_off = self._has_new = True
             return frozenset()
+        self._summary = summary
         self.is_cut_off = False
         changed: set[str] = set()
         for mark, known in held:
@@ -159,6 +179,16 @@ class Keyring:
                 changed.add(known.record.id)
                 self._forget(mark, known)
         return frozenset(changed)
+
+    async def _summarise(self, held: int) -> tuple[int, int] | None:
+        """Return what changes with each change of any key, None where it is cheaper to ask for those that are held."""
+        now = self._clock()
+        if held < MANY or now < self._look_at:
+            return None
+        summary = await self._lookup.summary()
+        if summary[0] > held * MOST_TIMES_AS_MANY:
+            self._look_at = now + REST_SECONDS
+        return summary
 
     def digest(self, key: GatewayKey) -> str:
         """Return what is to be stored of a key that is made here."""
@@ -207,6 +237,7 @@ class Keyring:
             _drop_oldest(self._unknown, MAX_UNKNOWN)
         else:
             self._known[mark] = _Known(record, asked_at)
+            self._has_new = True
             _drop_oldest(self._known, MAX_KNOWN)
         return record
 

@@ -291,6 +291,13 @@ class Keeping:
         except StorageUnavailable as error:
             raise LookupUnavailable from error
 
+    async def summary(self) -> tuple[int, int]:
+        """Return how many keys there are, and the sum of their versions, for the keyring."""
+        try:
+            return await self.threads.read(keys.summary)
+        except StorageUnavailable as error:
+            raise LookupUnavailable from error
+
     async def records(self, key_ids: Iterable[str]) -> Mapping[str, KeyRecord]:
         """Return those keys that exist, for the calls under way."""
         try:

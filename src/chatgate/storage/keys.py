@@ -114,6 +114,13 @@ def versions(connection: Connection, key_ids: Iterable[str]) -> dict[str, int]:
     return found
 
 
+def summary(connection: Connection) -> tuple[int, int]:
+    """Return how many keys there are, and the sum of their versions: any change of any key makes that another pair."""
+    found = connection.execute(select(func.count(), func.coalesce(func.sum(_KEYS.c.version), 0)).select_from(_KEYS))
+    keys, changes = found.one()
+    return int(keys), int(changes)
+
+
 def records(connection: Connection, key_ids: Iterable[str]) -> dict[str, KeyRecord]:
     """Return those keys that exist, whatever their state."""
     asked = list(key_ids)

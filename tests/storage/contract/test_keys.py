@@ -242,7 +242,10 @@ def test_versions_tell_what_changed(database: Database, ids: Iterator[str]) -> N
     names = [next(ids) for _ in range(1100)]
     for name in names[:3]:
         make(database, name)
+    before = database.read(keys.summary)
     database.write(keys.revoke, names[1], LATER)
+    assert before[0] == 3
+    assert database.read(keys.summary) == (before[0], before[1] + 1)
     assert database.read(keys.versions, names) == {names[0]: 1, names[1]: 2, names[2]: 1}
     assert database.read(keys.versions, []) == {}
     found = database.read(keys.records, names)
