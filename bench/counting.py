@@ -1,7 +1,7 @@
 """Count a process's work per call: one that answers many calls, less one that answers few.
 
-What is left is what the calls took, without the start and the end. Both run at once, each on a core. The counting itself
-is a program around the peer's, as `instructions` and `where` choose it; nothing here measures time.
+What is left is what the calls took, without the start and the end. Both run at once, each on a core. What counts is a
+program around the peer's, as `instructions` and `where` choose it; nothing here measures time.
 """
 
 from __future__ import annotations

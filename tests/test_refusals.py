@@ -14,6 +14,7 @@ from chatgate.admission.limits import Rule, Standing
 from chatgate.i18n import LANGUAGES, Catalogues
 from chatgate.pipeline import Dialect
 from chatgate.protocols.anthropic.dialect import AnthropicDialect
+from chatgate.protocols.gemini.dialect import GeminiDialect
 from chatgate.protocols.openai_dialect import OpenAIDialect
 from chatgate.protocols.openai_operations import OPERATIONS, OperationDialect
 from chatgate.protocols.plain import PlainDialect
@@ -29,6 +30,8 @@ DIALECTS: dict[Surface, Dialect] = {
     Surface.OPENAI: OpenAIDialect(),
     Surface.ADMIN: OpenAIDialect(),
     Surface.ANTHROPIC: AnthropicDialect(),
+    Surface.GEMINI: GeminiDialect(),
+    Surface.GEMINI_ARRAY: GeminiDialect(in_array=True),
     Surface.RESPONSES: ResponsesDialect(lambda: "0123", lambda: 0.0, keeps=False),
     **{operation.surface: OperationDialect(operation) for operation in OPERATIONS},
 }

@@ -7,13 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from chatgate.attempts.attempt import MAX_ERROR_BYTES, lacks_key, secret_for
-from chatgate.protocols import openai_errors, token_estimate
-from chatgate.protocols.anthropic import errors
-from chatgate.protocols.anthropic.call import decode_call
-from chatgate.protocols.anthropic.upstream import passed_lines
+from chatgate.protocols import openai_errors
 from chatgate.providers import failures
 from chatgate.refusals import JSON_TYPE
 from chatgate.vocabulary.errors import CallerError, Kind, UpstreamError
@@ -24,24 +19,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chatgate.admitting import Admitting
+    from chatgate.protocols.counting import CountingProtocol
     from chatgate.providers.requests import Requests
     from chatgate.routing.table import Routing
     from chatgate.telemetry import Redaction
-    from chatgate.vocabulary.exchange import Identified, Sender
+    from chatgate.vocabulary.exchange import Identified, Sender, Surface
     from chatgate.vocabulary.upstreams import Target
 
 _TIMEOUTS = Timeouts(connect_seconds=3.0, first_token_seconds=10.0, idle_seconds=5.0, total_seconds=15.0)
 _ESTIMATED = b"x-chatgate-estimated: true\r\n"
 _OK, _BAD_REQUEST, _TOO_LARGE = 200, 400, 413
-_SAID = ("system", "messages", "tools")
 
 
 class Counting:
-    """Counts the tokens of Anthropic requests."""
+    """Counts the tokens of requests."""
 
     def __init__(
         self,
         *,
+        protocols: Mapping[Surface, CountingProtocol],
         routing: Routing,
         admitting: Admitting,
         requests: Mapping[str, Requests],
@@ -49,6 +45,7 @@ class Counting:
         redaction: Redaction,
     ) -> None:
         """Take the parts. `requests` go by the upstream's name; `sender` carries them as they are."""
+        self._protocols = protocols
         self._routing = routing
         self._admitting = admitting
         self._requests = requests
@@ -57,7 +54,8 @@ class Counting:
 
     async def count(self, identified: Identified, body: bytes) -> Reply:
         """Return the count of a request's tokens. Raises `CallerError`, as the call itself would for what it asks."""
-        asked = decode_call(body, drops_parts=True, needs_limit=False)
+        spoken = self._protocols[identified.endpoint.surface]
+        asked = spoken.decode(body, identified.endpoint.parameter)
         model, caller = asked.chat.asked_model, identified.caller
         route = self._routing.find(model)
         if not self._admitting.may_ask(caller, model):
@@ -66,21 +64,19 @@ class Counting:
         decoded = Decoded(identified, caller, asked)
         for candidate in route.candidates:
             target = candidate.target
-            if target.upstream.protocol == "anthropic" and not lacks_key(target, decoded):
-                told = await self._ask(decoded, target)
+            if target.upstream.protocol == spoken.protocol and not lacks_key(target, decoded):
+                told = await self._ask(spoken, decoded, body, target)
                 if told is not None:
                     return Reply(_OK, JSON_TYPE, told)
                 break
-        return Reply(_OK, JSON_TYPE + _ESTIMATED, msgspec.json.encode({"input_tokens": estimate(body)}))
+        return Reply(_OK, JSON_TYPE + _ESTIMATED, spoken.estimate(body))
 
-    async def _ask(self, decoded: Decoded, target: Target) -> bytes | None:
+    async def _ask(self, spoken: CountingProtocol, decoded: Decoded, body: bytes, target: Target) -> bytes | None:
         """Return what a provider answers, None when it does not count now. Raises `CallerError` for its refusal."""
-        foreign, secret = decoded.asked.foreign, secret_for(target, decoded)
-        assert foreign is not None  # noqa: S101 - narrows for the type checker; it was just decoded as one
-        body = foreign.encode_own(target.sent_model)
-        lines = passed_lines(decoded.identified.envelope.headers)
+        secret = secret_for(target, decoded)
+        question = spoken.question(decoded.asked, body, decoded.identified.envelope.headers, target)
         try:
-            request = self._requests[target.upstream.name].count_tokens(body, lines, secret, _TIMEOUTS)
+            request = self._requests[target.upstream.name].count_tokens(question, secret, _TIMEOUTS)
             answer = await self._sender.send(request)
             try:
                 told = await answer.read(MAX_ERROR_BYTES)
@@ -90,7 +86,7 @@ class Counting:
             return None
         if answer.status not in (_BAD_REQUEST, _TOO_LARGE):
             return told if answer.status == _OK else None
-        status, told = errors.to_openai_error(answer.status, told)
+        status, told = spoken.decode_error(answer.status, told)
         said = openai_errors.read_error(told)
         raise failures.failure_of(
             status,
@@ -101,12 +97,3 @@ class Counting:
             model=decoded.asked.chat.asked_model,
             own_key=secret != target.api_key,
         )
-
-
-def estimate(body: bytes) -> int:
-    """Return about how many tokens an Anthropic request has that was found to be one."""
-    request = msgspec.json.decode(body)
-    messages = len(request["messages"])
-    return sum(token_estimate.of_json(request.get(name)) for name in _SAID if request.get(name) is not None) + (
-        messages * token_estimate.MESSAGE_TOKENS
-    )

@@ -16,6 +16,8 @@ from msgspec import structs
 from chatgate.administration.routes import PREFIX as ADMIN_PREFIX
 from chatgate.protocols import openai_models, page, plain
 from chatgate.protocols.anthropic import models as anthropic_models
+from chatgate.protocols.gemini import models as gemini_models
+from chatgate.protocols.gemini.call import COUNT, METHODS, STREAM
 from chatgate.refusals import JSON_TYPE
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Phrase
 from chatgate.vocabulary.exchange import (
@@ -50,6 +52,13 @@ if TYPE_CHECKING:
 
 OPENAI_PREFIXES = ("/v1", "", "/v1/v1")
 """Where the providers' protocols are mounted: base URLs come with and without the version, and with it doubled."""
+
+GEMINI_PREFIXES = ("/v1beta", "/v1/v1beta", "/v1beta/v1beta")
+"""Where Gemini's protocol is mounted; its clients add the version to whatever base URL they have. What is asked of a
+model is under OpenAI's prefixes, too: the present google-genai package for Python asks for version 1."""
+
+GOOGLE_HEADERS = (b"x-goog-api-client", b"x-goog-api-key")
+"""What Google's clients send, the like of `ANTHROPIC_VERSION`."""
 
 ANTHROPIC_VERSION = b"anthropic-version"
 """The header that every Anthropic client sends: it decides whose answers the paths give that two protocols share."""
@@ -92,6 +101,8 @@ _SERVED = (
 _SHARED = (Operation.MODELS, Operation.MODEL)
 _OPENAI_PATHS = ("/v1/", "/chat/", "/models/", "/responses/", "/dashboard/", "/images/", "/audio/")
 _ANTHROPIC_PATHS = ("/v1/messages", "/messages", "/v1/v1/messages")
+_GEMINI_PATHS = ("/v1beta", "/v1/v1beta")
+_LISTS = {Surface.ANTHROPIC: anthropic_models, Surface.GEMINI: gemini_models}
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
 _SWITCHING, _OK, _UPGRADE_REQUIRED, _UNAVAILABLE = 101, 200, 426, 503
 _MAX_HEADS = 4096
@@ -142,6 +153,8 @@ class Table:
             add(f"{prefix}/models", Operation.MODELS, Surface.OPENAI, "GET", "HEAD")
             add(f"{prefix}/dashboard/billing/subscription", Operation.SUBSCRIPTION, Surface.OPENAI, "GET", "HEAD")
             add(f"{prefix}/dashboard/billing/usage", Operation.USAGE, Surface.OPENAI, "GET", "HEAD")
+        for path in GEMINI_PREFIXES:
+            add(f"{path}/models", Operation.MODELS, Surface.GEMINI, "GET", "HEAD")
         add("/healthz", Operation.HEALTH, Surface.PLAIN, "GET", "HEAD")
         add("/readyz", Operation.READY, Surface.PLAIN, "GET", "HEAD")
         add("/metrics", Operation.METRICS, Surface.PLAIN, "GET", "HEAD")
@@ -151,17 +164,17 @@ class Table:
         self._responses = tuple(f"{prefix}/responses/" for prefix in OPENAI_PREFIXES)
         self._sockets = frozenset(f"{prefix}/responses" for prefix in OPENAI_PREFIXES)
 
-    def find(self, method: str, path: str, *, upgrades: bool = False) -> Endpoint:
+    def find(self, method: str, path: str, query: str = "", *, upgrades: bool = False) -> Endpoint:
         """Return what a URL is. Raises `CallerError` when it is nothing, or takes other methods.
 
         `upgrades` says that the caller wants to go on in another protocol than HTTP.
-        Where two protocols share a path it is OpenAI's; see `in_anthropic`.
+        Where several protocols share a path it is OpenAI's; see `in_callers_protocol`.
         """
         methods = self._paths.get(path)
         if methods is None:
             if path.startswith(ADMIN_PREFIX):
                 return _ADMIN  # The rest of the way is in a table of its own.
-            methods = self._model_at(path) or self._response_at(path)
+            methods = _gemini_at(path, query) or self._model_at(path) or self._response_at(path)
         if methods is None:
             raise CallerError(Kind.NOT_FOUND, "unknown_path")
         endpoint = methods.get(method)
@@ -177,6 +190,8 @@ class Table:
         """Return whose errors a path gets, whether it exists or not."""
         if ANTHROPIC_VERSION in headers or path.startswith(_ANTHROPIC_PATHS):
             return Surface.ANTHROPIC
+        if path.startswith(_GEMINI_PATHS) or _is_googles(headers):
+            return Surface.GEMINI
         if path == "/v1" or path.startswith(_OPENAI_PATHS):
             return Surface.OPENAI
         if path.startswith(ADMIN_PREFIX):
@@ -206,14 +221,41 @@ class Table:
         return None
 
 
+def _gemini_at(path: str, query: str) -> Methods | None:
+    """Return what Gemini's protocol has at a path: a model, or what it is asked for, after a colon."""
+    for prefix in (*GEMINI_PREFIXES, *OPENAI_PREFIXES):
+        start = f"{prefix}/models/"
+        if not path.startswith(start) or len(path) == len(start):
+            continue
+        parameter = unquote(path[len(start) :], errors="replace")
+        method = parameter.rpartition(":")[2]
+        if method not in METHODS:
+            if prefix in OPENAI_PREFIXES:
+                return None
+            endpoint = Endpoint(Operation.MODEL, Surface.GEMINI, parameter)
+            return {"GET": endpoint, "HEAD": endpoint}
+        in_array = method == STREAM and "alt=sse" not in query.split("&")
+        surface = Surface.GEMINI_ARRAY if in_array else Surface.GEMINI
+        return {"POST": Endpoint(Operation.COUNT_TOKENS if method == COUNT else Operation.CHAT, surface, parameter)}
+    return None
+
+
 def _in_http(reply: Reply) -> Reply:
     """Return the refusal of a caller who wants to leave HTTP, so that they stay."""
     return Reply(_UPGRADE_REQUIRED, reply.headers + b"upgrade: HTTP/1.1\r\n", reply.body)
 
 
-def in_anthropic(endpoint: Endpoint) -> Endpoint:
-    """Return what a path is for an Anthropic client: it shares those of the models with OpenAI's."""
-    return structs.replace(endpoint, surface=Surface.ANTHROPIC) if endpoint.operation in _SHARED else endpoint
+def in_callers_protocol(endpoint: Endpoint, headers: Mapping[bytes, bytes]) -> Endpoint:
+    """Return what a path is for the caller: OpenAI's clients share those of the models with others."""
+    if endpoint.surface is not Surface.OPENAI:
+        return endpoint
+    if ANTHROPIC_VERSION in headers:
+        return structs.replace(endpoint, surface=Surface.ANTHROPIC)
+    return structs.replace(endpoint, surface=Surface.GEMINI) if _is_googles(headers) else endpoint
+
+
+def _is_googles(headers: Mapping[bytes, bytes]) -> bool:
+    return any(name in headers for name in GOOGLE_HEADERS)
 
 
 class Scrape(Protocol):
@@ -333,9 +375,11 @@ class Gateway:
         endpoint: Endpoint | None = None
         error = None
         try:
-            endpoint = self._table.find(envelope.method, envelope.path, upgrades=b"upgrade" in envelope.headers)
-            if ANTHROPIC_VERSION in envelope.headers:
-                endpoint = in_anthropic(endpoint)
+            endpoint = self._table.find(
+                envelope.method, envelope.path, envelope.query, upgrades=b"upgrade" in envelope.headers
+            )
+            if endpoint.operation in _SHARED:
+                endpoint = in_callers_protocol(endpoint, envelope.headers)
             if endpoint.operation in _OPEN_TO_ALL:
                 return self._with_ids(self._answer_anyone(endpoint.operation), envelope)
             identified = self._admitting.identify(envelope, endpoint, address)
@@ -490,17 +534,17 @@ class Gateway:
 
     async def _list_models(self, identified: Identified) -> Reply:
         caller, wanted = identified.caller, identified.endpoint.parameter
-        is_anthropic = identified.endpoint.surface is Surface.ANTHROPIC
+        surface = identified.endpoint.surface
         take = functools.partial(self._admitting.take, caller)
         if identified.endpoint.operation is Operation.MODEL:
             if not self._admitting.may_ask(caller, wanted):
                 raise CallerError(Kind.PERMISSION_DENIED, "key_model_not_allowed", parameters={"model": wanted[:100]})
             found = await self._listing.one(wanted, caller.key, take)
-            return Reply(_OK, JSON_TYPE, (anthropic_models if is_anthropic else openai_models).encode_entry(found))
+            return Reply(_OK, JSON_TYPE, _LISTS.get(surface, openai_models).encode_entry(found))
         entries = await self._listing.all(caller.key, take)
         allowed = tuple(entry for entry in entries if self._admitting.may_ask(caller, entry["id"]))
-        if is_anthropic:
-            return Reply(_OK, JSON_TYPE, anthropic_models.encode_list(allowed, identified.envelope.query))
+        if (paged := _LISTS.get(surface)) is not None:
+            return Reply(_OK, JSON_TYPE, paged.encode_list(allowed, identified.envelope.query))
         return Reply(_OK, JSON_TYPE, openai_models.encode_list(allowed))
 
     def _standing_at_once(self, caller: Caller | None, counted_as: int) -> bytes:

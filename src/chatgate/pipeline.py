@@ -28,6 +28,7 @@ from chatgate.admission.limits import NOTHING, Bound
 from chatgate.admission.running import ENDED_REASONS
 from chatgate.attempts.stages import Admitted
 from chatgate.attempts.stream import Stream
+from chatgate.protocols.sse import STREAM_HEAD
 from chatgate.refusals import JSON_TYPE, Refusals
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Overloaded, UpstreamError
 from chatgate.vocabulary.exchange import Decoded, Identified, Outcome, Reply, Settled, Surface
@@ -51,7 +52,6 @@ DRAINING = "draining"
 """The message with which the server cancels a call that has outlived the grace of a shutdown."""
 
 _LOG = logging.getLogger(__name__)
-_EVENTS_TYPE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 _POINTLESS = b"x-should-retry: false\r\n"
 _MAX_DROPPED_CHARACTERS = 1000
 _OK = 200
@@ -67,8 +67,16 @@ _COMPLETED, _REFUSED, _UPSTREAM_FAILED = Outcome.COMPLETED, Outcome.REFUSED, Out
 class Dialect(Protocol):
     """A protocol as callers speak it."""
 
-    def decode(self, body: bytes, content_type: str) -> Asked:
-        """Read a caller's body. Raises `CallerError`."""
+    @property
+    def stream_head(self) -> bytes:
+        """Return the header lines of a stream."""
+
+    @property
+    def keep_alive(self) -> bytes:
+        """Return what keeps a silent stream open, b"" for nothing."""
+
+    def decode(self, body: bytes, content_type: str, parameter: str) -> Asked:
+        """Read a caller's body; `parameter` is what the URL names, else "". Raises `CallerError`."""
 
     def at(self, protocol: WireProtocol) -> Dialect:
         """Return the dialect for what upstreams of a protocol answer: OpenAI's, or the caller's own."""
@@ -219,8 +227,9 @@ class Pipeline:
     def _decode(self, identified: Identified, body: bytes) -> Decoded:
         """Read the body, and the key in it."""
         content_type = identified.envelope.headers.get(b"content-type", b"").decode("latin-1")
-        asked = self._dialects[identified.endpoint.surface].decode(body, content_type)
-        if identified.endpoint.surface is _PLAIN:
+        endpoint = identified.endpoint
+        asked = self._dialects[endpoint.surface].decode(body, content_type, endpoint.parameter)
+        if endpoint.surface is _PLAIN:
             identified = self._admitting.with_key_of_body(identified, asked.api_key)
         return Decoded(identified, identified.caller, asked)
 
@@ -282,7 +291,7 @@ class Pipeline:
         dialect = self._dialects[call.identified.endpoint.surface]
 
         def head_of(answering: Plan | None) -> bytes:
-            return self._headers_of(admitted, answering, stream.attempt, _EVENTS_TYPE)
+            return self._headers_of(admitted, answering, stream.attempt, dialect.stream_head)
 
         def settle() -> Awaitable[None] | None:
             call.settled.outcome, call.settled.status = _COMPLETED, _OK
@@ -458,7 +467,7 @@ def _passed_type(headers: Mapping[bytes, bytes]) -> bytes:
     """Return the lines that say what an answer is which passes as it came."""
     content_type = headers.get(b"content-type", b"application/octet-stream")
     if content_type.startswith(b"text/event-stream"):
-        return _EVENTS_TYPE
+        return STREAM_HEAD
     return b"content-type: %b\r\n" % content_type
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from chatgate.protocols import openai_errors
 from chatgate.providers import failures
 from chatgate.vocabulary.errors import Blame, CallerError, GateError, Kind, Remedy, UpstreamError
 from chatgate.vocabulary.upstreams import FailureClass
@@ -237,7 +238,7 @@ def test_no_wait_is_none() -> None:
 def test_no_bytes_break_the_reader(text: bytes, milliseconds: bytes) -> None:
     """Whatever a provider sends, it is a sane wait or none."""
     found = failures.retry_after({b"retry-after": text, b"retry-after-ms": milliseconds}, lambda: NOW)
-    assert found is None or 0 <= found <= failures.MAX_WAIT_SECONDS
+    assert found is None or 0 <= found <= openai_errors.MAX_WAIT_SECONDS
 
 
 @given(st.integers(0, 30 * 86400))

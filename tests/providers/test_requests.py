@@ -6,6 +6,7 @@ import httptools
 import pytest
 
 from chatgate import __version__
+from chatgate.protocols.counting import Question
 from chatgate.providers import spec
 from chatgate.providers.requests import Requests
 from chatgate.vocabulary.exchange import OutboundRequest
@@ -127,12 +128,32 @@ def test_anthropics_paths_have_their_version_once(base_path: str) -> None:
     requests = Requests(Upstream("up", "anthropic", ORIGIN, base_path, protocol="anthropic"), Timeouts())
     root = base_path.removesuffix("/v1").encode()
     assert Parsed(requests.chat(b"{}", "sk-ant-test-0123")).url == root + b"/v1/messages"
-    counted = Parsed(requests.count_tokens(b"{}", b"anthropic-version: x\r\n", "sk-ant-test-0123", Timeouts()))
+    question = Question("/messages/count_tokens", b"{}", b"anthropic-version: x\r\n")
+    counted = Parsed(requests.count_tokens(question, "sk-ant-test-0123", Timeouts()))
     assert (counted.url, counted.body) == (root + b"/v1/messages/count_tokens", b"{}")
     assert counted.headers[b"anthropic-version"] == b"x"
     listed = Parsed(requests.models("sk-ant-test-0123", Timeouts()))
     assert listed.url == root + b"/v1/models?limit=1000"
     assert listed.headers[b"anthropic-version"] == b"2023-06-01"
+
+
+@pytest.mark.parametrize("base_path", ["", "/v1beta", "/v1", "/google", "/google/v1alpha"])
+def test_geminis_paths_have_a_version_once(base_path: str) -> None:
+    """A base URL may name another version than the usual one; where a call goes is told with it."""
+    requests = Requests(Upstream("up", "gemini", ORIGIN, base_path, protocol="gemini"), Timeouts())
+    root = base_path if base_path.rpartition("/")[2].startswith("v1") else f"{base_path}/v1beta"
+    asked = requests.chat(b"{}", "AIza-test-0123", path="/models/gemini-x:generateContent")
+    assert Parsed(asked).url == f"{root}/models/gemini-x:generateContent".encode()
+    assert Parsed(requests.models("AIza-test-0123", Timeouts())).url == f"{root}/models?pageSize=1000".encode()
+
+
+def test_paths_with_callers_models_do_not_pile_up() -> None:
+    """However many models callers name, only so many beginnings of requests are kept."""
+    requests = Requests(Upstream("up", "gemini", ORIGIN, "", protocol="gemini"), Timeouts())
+    for number in range(3000):
+        request = requests.chat(b"{}", "", path=f"/models/m{number}:generateContent")
+        assert b"/v1beta/models/m%d:generateContent " % number in request.head
+    assert len(requests._others) <= 1024
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,12 @@ from chatgate.i18n import LANGUAGES, Catalogues, language_of_locale
 from chatgate.listing import Listing, Upstreams
 from chatgate.pipeline import Dialect, Pipeline
 from chatgate.protocols import openai_models, openapi
+from chatgate.protocols.anthropic.counting import AnthropicCounting
 from chatgate.protocols.anthropic.dialect import AnthropicDialect
 from chatgate.protocols.anthropic.upstream import Messages
+from chatgate.protocols.gemini.counting import GeminiCounting
+from chatgate.protocols.gemini.dialect import GeminiDialect
+from chatgate.protocols.gemini.upstream import Gemini
 from chatgate.protocols.openai_dialect import OpenAIDialect
 from chatgate.protocols.openai_media import MEDIA, MediaDialect, MediaWriting
 from chatgate.protocols.openai_operations import OPERATIONS, OperationDialect
@@ -74,6 +78,7 @@ _IDENTITY_BYTES = 24
 _SPOKEN_BESIDES: dict[Protocol, frozenset[Protocol]] = {
     "openai_chat": frozenset(operation.protocol for operation in (*OPERATIONS, *MEDIA)),
     "anthropic": frozenset(),
+    "gemini": frozenset(),
 }
 
 if TYPE_CHECKING:
@@ -148,12 +153,15 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         Surface.OPENAI: OpenAIDialect(),
         Surface.ADMIN: OpenAIDialect(),
         Surface.ANTHROPIC: AnthropicDialect(drops_parts=settings.drops_unsupported),
+        Surface.GEMINI: GeminiDialect(drops_parts=settings.drops_unsupported),
+        Surface.GEMINI_ARRAY: GeminiDialect(in_array=True, drops_parts=settings.drops_unsupported),
         Surface.RESPONSES: responses,
         **{operation.surface: OperationDialect(operation) for operation in OPERATIONS},
         **{operation.surface: MediaDialect(operation) for operation in MEDIA},
     }
     translations: dict[Protocol, Translation] = {
         "anthropic": Messages(time.time, drops_parts=settings.drops_unsupported),
+        "gemini": Gemini(time.time, drops_parts=settings.drops_unsupported),
     }
     writings: dict[Protocol, Writing] = {
         "openai_chat": ChatWriting(),
@@ -238,7 +246,12 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
             time.monotonic,
         ),
         counting=Counting(
-            routing=routing, admitting=admitting, requests=requests, sender=parts.transport, redaction=redaction
+            protocols={Surface.ANTHROPIC: AnthropicCounting(), Surface.GEMINI: GeminiCounting()},
+            routing=routing,
+            admitting=admitting,
+            requests=requests,
+            sender=parts.transport,
+            redaction=redaction,
         ),
         remembering=remembering,
         conversing=Conversing(responses, remembering),

@@ -53,6 +53,10 @@ _MORE, _NOTHING, _STOP = Verdict.MORE, Verdict.NOTHING, Verdict.STOP
 class Dialect(Protocol):
     """The part of a caller's protocol that speaks of answers."""
 
+    @property
+    def keep_alive(self) -> bytes:
+        """Return what keeps a silent stream open, b"" for nothing."""
+
     def at(self, protocol: WireProtocol) -> Dialect:
         """Return the dialect for what upstreams of a protocol answer: OpenAI's, or the caller's own."""
 
@@ -399,7 +403,7 @@ class Trying:
             message=message,
             code=code,
             param=param,
-            retry_after_seconds=failures.retry_after(answer.headers, self._wall_clock),
+            retry_after_seconds=failures.retry_after(answer.headers, self._wall_clock) or said.retry_after_seconds,
             model=target.sent_model or decoded.asked.chat.asked_model,
             own_key=secret != target.api_key,
             kind=kind,

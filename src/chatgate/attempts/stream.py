@@ -33,12 +33,6 @@ if TYPE_CHECKING:
 KEEP_ALIVE_SECONDS = 15.0
 """After so long a silence the caller gets a comment: half of the 30 s after which impatient proxies cut."""
 
-_COMMENT = b": keep-alive\n\n"
-_WITHOUT_COMMENTS = frozenset(
-    {"openai_speech", "openai_image_edits", "openai_image_variations", "openai_transcriptions", "openai_translations"}
-)
-"""What is asked in these may be answered with something that has no comments."""
-
 _MORE, _NOTHING, _STOP = Verdict.MORE, Verdict.NOTHING, Verdict.STOP
 
 
@@ -184,11 +178,10 @@ class Stream:
             self._quiet_since = now
         elif now - self._quiet_since >= KEEP_ALIVE_SECONDS and not self._port.is_congested:
             self._quiet_since = now
-            foreign = self._admitted.decoded.asked.foreign
-            if foreign is not None and foreign.protocol in _WITHOUT_COMMENTS:
-                return
-            self._start(None)
-            self._port.send(_COMMENT)
+            comment = self._dialect.keep_alive
+            if comment:
+                self._start(None)
+                self._port.send(comment)
 
     def _take_up(self, attempt: Attempt) -> tuple[Attempt, Relay]:
         """Take note that an answer has said its first word."""

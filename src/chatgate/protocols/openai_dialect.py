@@ -9,10 +9,10 @@ from chatgate.vocabulary.errors import CallerError, GateError, Kind
 from chatgate.vocabulary.upstreams import Protocol
 
 
-class OpenAIDialect:
+class OpenAIDialect(sse.EventDialect):
     """OpenAI chat, as the pipeline speaks it."""
 
-    def decode(self, body: bytes, content_type: str) -> Asked:
+    def decode(self, body: bytes, content_type: str, parameter: str = "") -> Asked:  # noqa: ARG002 - a port's method
         """Read a caller's body, whatever it was declared to be, except for the forms that are never JSON."""
         if content_type.lower().startswith("multipart/"):
             raise CallerError(

@@ -10,16 +10,23 @@ from msgspec import Struct
 
 from chatgate.vocabulary.errors import GateError, Kind
 
+MAX_WAIT_SECONDS = 31 * 86400.0
+"""A longer wait than any provider's quota period is a mistake."""
+
 _MAX_CODE = 10**9
 
 
 class ProviderError(Struct, frozen=True):
-    """What a provider's error body says; every part is None when it does not. `kind` is the `type` of its error."""
+    """What a provider's error body says; every part is None when it does not. `kind` is the `type` of its error.
+
+    `retry_after_seconds` is the wait that it asks for in the body.
+    """
 
     message: str | None = None
     code: str | None = None
     param: str | None = None
     kind: str | None = None
+    retry_after_seconds: float | None = None
 
 
 def read_error(body: bytes) -> ProviderError:
@@ -46,11 +53,18 @@ def read_error(body: bytes) -> ProviderError:
         _code(inner.get("code") or inner.get("status_code")),
         _text(inner.get("param")),
         _text(inner.get("type")),
+        _seconds(inner.get("retry_after")),
     )
 
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _seconds(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value <= MAX_WAIT_SECONDS else None
 
 
 def _code(value: object) -> str | None:

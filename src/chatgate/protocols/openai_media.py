@@ -200,8 +200,10 @@ class MediaDialect(OpenAIDialect):
     def __init__(self, operation: MediaOperation) -> None:
         """Speak for `operation`."""
         self._operation = operation
+        if operation.takes_form or operation.is_sound:
+            self.keep_alive = b""  # What is answered may have no comments.
 
-    def decode(self, body: bytes, content_type: str) -> Asked:
+    def decode(self, body: bytes, content_type: str, parameter: str = "") -> Asked:  # noqa: ARG002 - a port's method
         """Read a caller's body. Raises `GateError`."""
         operation = self._operation
         is_form = content_type.lower().startswith("multipart/form-data")

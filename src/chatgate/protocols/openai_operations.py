@@ -139,7 +139,7 @@ class OperationDialect(OpenAIDialect):
         """Speak for `operation`."""
         self._operation = operation
 
-    def decode(self, body: bytes, content_type: str) -> Asked:
+    def decode(self, body: bytes, content_type: str, parameter: str = "") -> Asked:  # noqa: ARG002 - a port's method
         """Read a caller's body, whatever it was declared to be, except for the forms that are never JSON."""
         operation = self._operation
         if content_type.lower().startswith("multipart/"):

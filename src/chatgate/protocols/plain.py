@@ -261,14 +261,14 @@ _STATUSES = {
 }
 
 
-class PlainDialect:
+class PlainDialect(sse.EventDialect):
     """The plain API, as the pipeline speaks it."""
 
     def __init__(self, default_model: str) -> None:
         """`default_model` is what callers get who name no model, or the retired one."""
         self._default_model = default_model
 
-    def decode(self, body: bytes, content_type: str) -> Asked:
+    def decode(self, body: bytes, content_type: str, parameter: str = "") -> Asked:  # noqa: ARG002 - a port's method
         """Read a caller's body. Raises `CallerError`."""
         return decode_request(body, content_type, self._default_model)
 

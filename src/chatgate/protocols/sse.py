@@ -13,8 +13,21 @@ from chatgate.vocabulary.errors import UpstreamError
 MAX_EVENT_BYTES = 2 << 20
 """The longest event that is taken from an upstream; real ones stay far below 1 MiB."""
 
+STREAM_HEAD = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+"""The header lines of a stream of events."""
+
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class EventDialect:
+    """What the protocols have in common whose streams are events.
+
+    `stream_head` are the header lines of a stream, and `keep_alive` is what keeps a silent one open.
+    """
+
+    stream_head = STREAM_HEAD
+    keep_alive = b": keep-alive\n\n"
 
 
 class EventSplitter:

@@ -7,6 +7,7 @@ import re
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+from chatgate.protocols.openai_errors import MAX_WAIT_SECONDS
 from chatgate.vocabulary.errors import Blame, CallerError, GateError, Kind, Remedy, UpstreamError
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_CHARACTERS = 2000
 """A provider's message is cut after this many characters."""
-
-MAX_WAIT_SECONDS = 31 * 86400.0
-"""A longer wait than any provider's quota period is a mistake."""
 
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _PAYMENT_REQUIRED, _FORBIDDEN, _NOT_FOUND = 200, 400, 401, 402, 403, 404
 _REQUEST_TIMEOUT, _CONFLICT, _TOO_LARGE, _UNPROCESSABLE = 408, 409, 413, 422

@@ -5,6 +5,7 @@ Only headers named here are ever sent; nothing of the caller's head goes upstrea
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from chatgate.vocabulary.exchange import OutboundRequest
 from chatgate.vocabulary.upstreams import BEARER
 
 if TYPE_CHECKING:
+    from chatgate.protocols.counting import Question
     from chatgate.vocabulary.upstreams import Origin, Protocol, Timeouts, Upstream
 
 _USER_AGENT = f"chatgate/{__version__}"
@@ -23,7 +25,7 @@ _USER_AGENT = f"chatgate/{__version__}"
 class Requests:
     """Writes the requests to one upstream."""
 
-    __slots__ = ("_auth", "_chat", "_count", "_models", "_others", "_posted", "_root", "_timeouts", "upstream")
+    __slots__ = ("_auth", "_chat", "_models", "_others", "_posted", "_root", "_timeouts", "upstream")
 
     def __init__(self, upstream: Upstream, timeouts: Timeouts) -> None:
         """Prepare what every request to this upstream has in common."""
@@ -33,14 +35,13 @@ class Requests:
         common = f"Host: {_host(upstream.origin)}\r\nUser-Agent: {_USER_AGENT}\r\nAccept-Encoding: identity\r\n"
         manner = _MANNERS[upstream.protocol]
         root = upstream.base_path
-        if manner.is_versioned and not root.endswith("/v1"):
-            root += "/v1"  # Its clients' base URLs come without.
+        if manner.version and _VERSION.search(root) is None:
+            root += manner.version  # Its clients' base URLs come without.
         self._root = root
         self._posted = posted = (
             f"HTTP/1.1\r\n{common}Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
         )
         self._chat = f"POST {root}{manner.chat} {posted}".encode()
-        self._count = f"POST {root}{manner.chat}/count_tokens {posted}".encode()
         self._models = f"GET {root}{manner.models} HTTP/1.1\r\n{common}Accept: application/json\r\n".encode()
         self._models += manner.models_lines
         self._others: dict[str, bytes] = {}
@@ -73,17 +74,22 @@ class Requests:
         return OutboundRequest(self.upstream.origin, head, body, timeouts)
 
     def _other(self, path: str) -> bytes:
-        """Return the beginning of a request to another path, which is made once."""
+        """Return the beginning of a request to another path, which is made once.
+
+        Some paths hold the model's name, which may be the caller's to choose; so not all of them are kept forever.
+        """
         line = self._others.get(path)
         if line is None:
+            if len(self._others) >= _MAX_PATHS:
+                self._others.clear()
             line = self._others[path] = f"POST {self._root}{path} {self._posted}".encode()
         return line
 
-    def count_tokens(self, body: bytes, lines: bytes, secret: str, timeouts: Timeouts) -> OutboundRequest:
-        """Return the request that asks an Anthropic upstream for a count; `lines` go with the body."""
-        told = _authorization(self._auth, secret) + lines
-        head = b"%b%bContent-Length: %d\r\n\r\n" % (self._count, told, len(body))
-        return OutboundRequest(self.upstream.origin, head, body, timeouts)
+    def count_tokens(self, question: Question, secret: str, timeouts: Timeouts) -> OutboundRequest:
+        """Return the request that asks for a count of tokens."""
+        told = _authorization(self._auth, secret) + question.lines
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (self._other(question.path), told, len(question.body))
+        return OutboundRequest(self.upstream.origin, head, question.body, timeouts)
 
     def models(self, secret: str, timeouts: Timeouts) -> OutboundRequest:
         """Return the request for the list of models."""
@@ -100,26 +106,32 @@ def _authorization(auth: str, secret: str) -> bytes:
 
 
 class _Manner(Struct, frozen=True):
-    """Where the operations of a protocol are."""
+    """Where the operations of a protocol are. `version` is a path that its base URLs may come without."""
 
     chat: str
     models: str
-    is_versioned: bool = False
+    version: str = ""
     models_lines: bytes = b""
 
 
 _LOGIN_PREFIX = "sk-ant-oat"
 """How tokens begin that a login at Anthropic gives; they are no keys, and are shown as bearer tokens."""
 
-# Source: https://platform.claude.com/docs/en/api/overview and /models-list (read 2026-11-23).
+_VERSION = re.compile(r"/v1(beta|alpha)?$")
+
+_MAX_PATHS = 1024
+
+# Sources (read 2026-11-23): https://platform.claude.com/docs/en/api/overview and /models-list,
+# https://ai.google.dev/api/models. Where a Gemini call goes is told with each one.
 _MANNERS: dict[Protocol, _Manner] = {
     "openai_chat": _Manner("/chat/completions", "/models"),
     "anthropic": _Manner(
         "/messages",
         "/models?limit=1000",
-        is_versioned=True,
+        version="/v1",
         models_lines=b"anthropic-version: 2023-06-01\r\n",
     ),
+    "gemini": _Manner("", "/models?pageSize=1000", version="/v1beta"),
 }
 
 

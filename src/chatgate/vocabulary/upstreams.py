@@ -11,6 +11,7 @@ Scheme = Literal["http", "https"]
 Protocol = Literal[
     "openai_chat",
     "anthropic",
+    "gemini",
     "openai_responses",
     "openai_completions",
     "openai_embeddings",

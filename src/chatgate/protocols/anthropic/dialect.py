@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatgate.protocols import openai_chat
+from chatgate.protocols import openai_chat, sse
 from chatgate.protocols.anthropic import errors
 from chatgate.protocols.anthropic.call import MessagesCall, decode_call
 from chatgate.protocols.anthropic.message import to_completion, to_message
@@ -13,7 +13,7 @@ from chatgate.vocabulary.errors import CallerError, GateError, Kind
 from chatgate.vocabulary.upstreams import Protocol
 
 
-class AnthropicDialect:
+class AnthropicDialect(sse.EventDialect):
     """Anthropic's Messages, answered by OpenAI's protocol."""
 
     def __init__(self, *, drops_parts: bool = False) -> None:
@@ -24,7 +24,7 @@ class AnthropicDialect:
         """Return the dialect for upstreams of a protocol: answers in Anthropic's own pass through."""
         return PASSING if protocol == "anthropic" else self
 
-    def decode(self, body: bytes, content_type: str) -> Asked:
+    def decode(self, body: bytes, content_type: str, parameter: str = "") -> Asked:  # noqa: ARG002 - a port's method
         """Read a caller's body, whatever it was declared to be, except for the forms that are never JSON."""
         if content_type.lower().startswith("multipart/"):
             raise CallerError(

@@ -28,7 +28,7 @@ _CODES = {
 """What the vendor calls the situations that break a response; whatever else there is, is the server's."""
 
 
-class ResponsesDialect:
+class ResponsesDialect(sse.EventDialect):
     """OpenAI's Responses, answered by OpenAI's chat."""
 
     def __init__(
@@ -40,7 +40,7 @@ class ResponsesDialect:
         self._keeps = keeps
         self._drops_parts = drops_parts
 
-    def decode(self, body: bytes, content_type: str) -> Asked:
+    def decode(self, body: bytes, content_type: str, parameter: str = "") -> Asked:  # noqa: ARG002 - a port's method
         """Read a caller's body, whatever it was declared to be, except for the forms that are never JSON."""
         if content_type.lower().startswith("multipart/"):
             raise CallerError(
