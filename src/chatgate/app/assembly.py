@@ -51,6 +51,7 @@ from chatgate.protocols.openai_media import MEDIA, MediaDialect, MediaWriting
 from chatgate.protocols.openai_operations import OPERATIONS, OperationDialect
 from chatgate.protocols.plain import PlainDialect
 from chatgate.protocols.responses.dialect import ResponsesDialect
+from chatgate.protocols.responses.upstream import Responses
 from chatgate.protocols.translation import ChatWriting, PassingWriting, Translation, Writing
 from chatgate.providers import demo, spec
 from chatgate.providers.demo import Demo
@@ -77,6 +78,7 @@ _IDENTITY_BYTES = 24
 
 _SPOKEN_BESIDES: dict[Protocol, frozenset[Protocol]] = {
     "openai_chat": frozenset(operation.protocol for operation in (*OPERATIONS, *MEDIA)),
+    "openai_responses": frozenset(operation.protocol for operation in (*OPERATIONS, *MEDIA)),
     "anthropic": frozenset(),
     "gemini": frozenset(),
 }
@@ -162,10 +164,10 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     translations: dict[Protocol, Translation] = {
         "anthropic": Messages(time.time, drops_parts=settings.drops_unsupported),
         "gemini": Gemini(time.time, drops_parts=settings.drops_unsupported),
+        "openai_responses": Responses(time.time, drops_parts=settings.drops_unsupported),
     }
     writings: dict[Protocol, Writing] = {
         "openai_chat": ChatWriting(),
-        "openai_responses": PassingWriting("/responses"),
         **{operation.protocol: PassingWriting(operation.path) for operation in OPERATIONS},
         **{operation.protocol: MediaWriting(operation.path) for operation in MEDIA},
         **translations,

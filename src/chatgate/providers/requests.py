@@ -125,6 +125,7 @@ _MAX_PATHS = 1024
 # https://ai.google.dev/api/models. Where a Gemini call goes is told with each one.
 _MANNERS: dict[Protocol, _Manner] = {
     "openai_chat": _Manner("/chat/completions", "/models"),
+    "openai_responses": _Manner("/responses", "/models"),
     "anthropic": _Manner(
         "/messages",
         "/models?limit=1000",
