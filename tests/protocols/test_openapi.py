@@ -156,6 +156,12 @@ def test_every_served_path_is_described(document: dict[str, Any], route: str) ->
         ("/v1/embeddings", "post"),
         ("/v1/completions", "post"),
         ("/v1/moderations", "post"),
+        ("/v1/images/generations", "post"),
+        ("/v1/images/edits", "post"),
+        ("/v1/images/variations", "post"),
+        ("/v1/audio/speech", "post"),
+        ("/v1/audio/transcriptions", "post"),
+        ("/v1/audio/translations", "post"),
         ("/v1/messages", "post"),
         ("/v1/messages/count_tokens", "post"),
         ("/v1/models", "get"),
@@ -172,7 +178,7 @@ def test_every_served_path_is_described(document: dict[str, Any], route: str) ->
 def test_model_calls_describe_every_status_they_can_end_in(document: dict[str, Any], route: str) -> None:
     """Every situation's status is described where a call can get into it."""
     not_here = {Kind.NOT_FOUND}
-    for name in ("chat/completions", "responses", "embeddings", "completions", "moderations"):
+    for name in ("chat/completions", "responses", "embeddings", "completions", "moderations", "audio/speech", "images/edits"):
         described = set(document["paths"][f"/v1/{name}"]["post"]["responses"])
         assert described == {"200", *(str(openai_errors.status_of(kind)) for kind in Kind)}
     message = set(document["paths"]["/v1/messages"]["post"]["responses"])
