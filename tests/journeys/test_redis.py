@@ -172,6 +172,22 @@ async def has_left(gateway: Gateway, headers: http.Headers, left: Decimal) -> bo
     return (await ask(gateway, headers, "one", fitting)).status == 200
 
 
+async def test_four_workers_spend_no_more_than_a_dollar(machines: Machines, upstream: FakeUpstream) -> None:
+    """Of eight hundred calls over four hundred connections, which may cost a hundred times as much."""
+    gateways = await machines.start(configuration(upstream, workers=WORKERS), workers=WORKERS)
+    place = machines.sites[0]
+    headers = [http.bearer(await place.make_key("anna", "--budget-usd", "1"))]
+    answers = await storm(gateways, headers, "one")
+    served = sum(answer.status == 200 for answer in answers)
+    assert Counter(answer.status for answer in answers) == {200: served, 429: len(answers) - served}
+    await folded(machines, gateways)
+    assert len(await place.rows()) == served
+    cost = await spent(place)
+    assert cost <= 1
+    assert await has_left(gateways[1], headers, 1 - cost)
+    await machines.stop(gateways)
+
+
 async def test_a_dollar_is_a_dollar(machines: Machines, redis: RedisServer, upstream: FakeUpstream) -> None:
     """Two hundred calls at once on two machines may cost more than there is; no more is spent, and no less withheld.
 
