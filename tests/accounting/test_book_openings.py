@@ -140,6 +140,19 @@ async def test_budgets_of_the_file_begin_so_too(place: Office, book: Book) -> No
     assert not has_room(book, "alice", key())
 
 
+async def test_what_ended_a_moment_before_counts_too(place: Office, book: Book) -> None:
+    """It is in the journal and not in the rows yet; a call that is under way when the file is read is not counted."""
+    serve(book, "before")
+    under_way = begin(book, "under way")
+    under_way.dispatch(1, TARGET)
+    book.set_budgets([Budget("global", "", "day", 3 * COST)])
+    serve(book, "since")
+    under_way.settle(Outcome.COMPLETED, 200, usage=USAGE)
+    await agreed(book, place)
+    assert place.balances() == {"global//day/2026-11-23": (2 * COST, 0)}
+    await agreed(book, place)
+
+
 async def test_a_start_knows_before_the_first_call(place: Office) -> None:
     """A budget that was written into the file while the gateway was down holds from the first call on."""
     before = place.book()

@@ -24,6 +24,7 @@ from chatgate.accounting.holds import Account, Budget, Hold, Holds, Purse, Refus
 from chatgate.accounting.journal import Journal
 from chatgate.accounting.periods import Per, start_of, utc_date
 from chatgate.accounting.prices import PriceList
+from chatgate.accounting.segments import START, Position
 from chatgate.accounting.usage import most_input_tokens, most_output_tokens
 from chatgate.vocabulary.errors import CallerError, Kind, Overloaded, Phrase
 from chatgate.vocabulary.keys import KeyRecord
@@ -108,6 +109,7 @@ class Book:
         self._owners: dict[str, tuple[Budget, ...]] = {}
         self._of_keys: dict[str, tuple[KeyRecord, str, tuple[Budget, ...]]] = {}
         self._new: tuple[Budget, ...] = ()
+        self._new_since = START
         self._open_at = 0.0
         self._today = wall_clock().date()
         self._load = load
@@ -126,6 +128,7 @@ class Book:
         """
         given = tuple(budgets)
         self._new, self._open_at = given, 0.0
+        self._new_since = self._means.journal.position
         self._general = tuple(budget for budget in given if budget.scope == "global")
         subjects = {budget.subject for budget in given if budget.scope == "owner"}
         self._owners = {
@@ -297,7 +300,7 @@ class Book:
             return
         budgets = self._new
         try:
-            await self._open(budgets)
+            await self._open(budgets, self._new_since)
         except Exception as error:  # noqa: BLE001 - whatever it is, the budgets hold from now on
             _LOG.warning("What was spent before the budgets were made cannot be told: %s", type(error).__name__)
             self._open_at = self._means.clock() + OPEN_AGAIN_SECONDS
@@ -305,11 +308,11 @@ class Book:
             if self._new is budgets:
                 self._new = ()
 
-    async def _open(self, budgets: tuple[Budget, ...]) -> None:
+    async def _open(self, budgets: tuple[Budget, ...], through: Position = START) -> None:
         day = utc_date(self._means.wall_clock())
         accounts = [Account(each.scope, each.subject, each.per, start_of(day, each.per)).name for each in budgets]
         if accounts:
-            await self._folding.open(accounts)
+            await self._folding.open(accounts, through)
 
     async def close(self) -> None:
         """Take what is left to the database if that is possible now, and let go of the journal.

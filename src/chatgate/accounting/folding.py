@@ -220,11 +220,16 @@ class Folding:
             self.trouble = ""
         return True
 
-    async def open(self, accounts: Sequence[str]) -> None:
+    async def open(self, accounts: Sequence[str], through: Position = START) -> None:
         """Have budgets that are new count what was spent in their periods before. Raises what the store raises.
 
-        Calls that are under way, or whose end is not in the rows yet, are not counted.
+        What was written here up to a place is in the rows then. Calls that are under way, or whose end is not in the
+        rows yet, are not counted.
         """
+        if self._level < through:
+            async with self._turn:
+                await self._begin()
+                await self._own.tell(through)
         if not await self._store.openings(accounts):
             return
         async with self._turn:
