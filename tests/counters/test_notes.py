@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import random
 from collections.abc import Iterator
@@ -111,6 +112,41 @@ def test_what_was_not_written_whole_was_not_told_to_anybody(notes: Notes, cut: i
     admit(limits, written, Facts(7))
     _, limits = owner(notes, clock)
     assert limits.standing(Facts(7)).remaining == 37
+
+
+def test_what_cannot_be_written_is_written_later(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is refused for it, the log says it once, and what was counted meanwhile is noted as soon as it can be."""
+    clock = Clock()
+    written, limits = owner(notes, clock)
+    admit(limits, written, Facts(7))
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        for _ in range(3):
+            admit(limits, written, Facts(7))
+    assert caplog.text.count("cannot be noted") == 1
+    assert owner(copy.deepcopy(notes), clock)[1].standing(Facts(7)).remaining == 39
+    admit(limits, written, Facts(7))
+    assert owner(notes, clock)[1].standing(Facts(7)).remaining == 35
+
+
+def test_what_cannot_be_read_counts_as_nothing(notes: Notes, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says so, and the next owner counts from zero."""
+    clock = Clock()
+    written, limits = owner(notes, clock)
+    admit(limits, written, Facts(7))
+    (file,) = [file for file in written._files if os.fstat(file).st_size]
+    os.pwrite(file, b"\xff" * 20, os.fstat(file).st_size - 20)
+    written, limits = owner(notes, clock)
+    assert "begin anew" in caplog.text
+    assert limits.standing(Facts(7)).remaining == 40
+    admit(limits, written, Facts(7))
+    assert owner(notes, clock)[1].standing(Facts(7)).remaining == 39
 
 
 def test_rules_that_change_count_as_they_would_have(notes: Notes) -> None:

@@ -13,6 +13,7 @@ The parent makes it before it starts anyone; `owner` writes and reads it. All cl
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
@@ -165,8 +166,15 @@ class Notes:
     def read(self, clock_ns: Callable[[], int]) -> tuple[Limits | None, frozenset[int]]:
         """Return what an owner before has counted, None when there was none, and which workers it knew.
 
-        What is written next goes on from there.
+        What is written next goes on from there. What cannot be read is told to the log, and counts as nothing.
         """
+        try:
+            return self._read(clock_ns)
+        except Exception:  # noqa: BLE001 - the boundary: an owner that does not start would be worse
+            _LOG.exception("What was counted before cannot be read: windows of limits begin anew")
+            return None, frozenset()
+
+    def _read(self, clock_ns: Callable[[], int]) -> tuple[Limits | None, frozenset[int]]:
         serials = [int.from_bytes(os.pread(file, _SERIAL_BYTES, 0), "big") for file in self._files]
         self._serial = max(serials)
         if not self._serial:
@@ -188,8 +196,8 @@ class Notes:
         """Note what is counted by these rules from now on, the same where it is what was counted before."""
         before, self._limits = self._limits, limits
         if before is None:
-            self._begin_anew()
-        elif before.addresses is not limits.addresses:
+            self._anew_at = 0
+        if before is None or before.addresses is not limits.addresses:
             self._unwritten.append(_Rules(limits.rules_on_addresses))
 
     def joined(self, process: int) -> None:
@@ -237,10 +245,15 @@ class Notes:
         """Write what was noted and is done by now; nobody may be told of it before."""
         if not self._unwritten or self._limits is None:
             return
-        if self._end >= self._anew_at:
-            self._begin_anew()
-        else:
-            self._append(self._unwritten)
+        try:
+            if self._end >= self._anew_at:
+                self._begin_anew()
+            else:
+                self._append(self._unwritten)
+        except OSError as error:
+            if self._anew_at:
+                _LOG.error("What is counted cannot be noted, and would be lost with this process: %s", error)
+            self._anew_at = 0  # With the next note, all of it is tried again.
         self._unwritten = []
 
     def _counts(self, addresses: object) -> bool:
@@ -256,18 +269,23 @@ class Notes:
 
     def _append(self, notes: list[_AnyNote]) -> None:
         content = frame(notes)
-        try:
-            self._end += os.pwrite(self._files[self._current], content, self._end)
-        except OSError as error:
-            _LOG.error("What is counted cannot be noted, and would be lost with this process: %s", error)
+        if os.pwrite(self._files[self._current], content, self._end) != len(content):
+            raise OSError(errno.ENOSPC, "no room")
+        self._end += len(content)
 
     def _begin_anew(self) -> None:
-        """Write all that counts into the other file, and then leave this one."""
+        """Write all that counts into the other file, and then leave this one; or raise OSError, and stay with it."""
+        left, self._current = self._current, 1 - self._current
+        try:
+            self._write_all(self._files[self._current])
+        except OSError:
+            self._current = left
+            raise
+        os.ftruncate(self._files[left], 0)
+
+    def _write_all(self, file: int) -> None:
         limits = self._limits
         assert limits is not None  # noqa: S101 - nothing is written before there are limits
-        left = self._files[self._current]
-        self._current = 1 - self._current
-        file = self._files[self._current]
         os.ftruncate(file, 0)
         self._end = _SERIAL_BYTES
         self._numbers.clear()
@@ -293,7 +311,6 @@ class Notes:
         self._anew_at = self._end + max(self._least_bytes, self._end // 2)
         self._serial += 1
         os.pwrite(file, self._serial.to_bytes(_SERIAL_BYTES, "big"), 0)
-        os.ftruncate(left, 0)
 
     def _dump(self, note: _AnyNote) -> None:
         self._unwritten.append(note)
