@@ -133,7 +133,7 @@ async def spent(place: Site, calls: int) -> Decimal:
 
 async def served_again(gateway: Gateway, headers: http.Headers, model: str = "demo/echo") -> http.Response:
     """Return the first answer that is not 503: within a second, and a few more on a busy machine."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while (answer := await ask(gateway, headers, model)).status == 503:  # noqa: ASYNC110 - answers have no event
             await asyncio.sleep(0.02)
     assert answer.status == 200
@@ -295,6 +295,12 @@ async def test_a_frozen_owner_delays_nobody_for_long(place: Site) -> None:
         assert refused[0].header("retry-after") == "1"
     finally:
         os.kill(owner, signal.SIGCONT)
+    # Each worker gives back what the owner took late for who had gone.
+    left = ""
+    async with asyncio.timeout(10):
+        while left != "99":
+            page = await http.request(gateway.port, "GET", "/v1/models", limited)
+            left = page.header("x-ratelimit-remaining-requests") or ""
     answer = await served_again(gateway, limited)
     assert answer.header("x-ratelimit-remaining-requests") == "98"
     assert owner_of(gateway) == owner
