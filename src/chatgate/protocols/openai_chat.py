@@ -102,8 +102,13 @@ class _WrittenChoice(Struct):
     message: Any = None
 
 
+class _WrittenCandidate(Struct):
+    content: Any = None
+
+
 class _Written(Struct):
     choices: list[_WrittenChoice] = []
+    candidates: list[_WrittenCandidate] = []
     content: Any = None
 
 
@@ -117,7 +122,7 @@ _decode_counts = msgspec.json.Decoder(_Counts).decode
 _NULL = Raw(b"null")
 _TEXT_OR_NULL, _LIST = frozenset(b'"n'), ord("[")
 _NO_ERRORS = (b"{}", b'""')
-_NOT_WRITTEN = frozenset({"id", "role", "type"})
+_NOT_WRITTEN = frozenset({"id", "role", "type", "thoughtSignature", "inlineData"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -286,13 +291,14 @@ def read_answer(body: bytes) -> WholeAnswer:
 def written_bytes(body: bytes) -> int:
     """Return how much text a model wrote in a whole answer, tool calls included, for a count that nobody gave.
 
-    It may be Anthropic's, which passes through in its own shape.
+    It may be Anthropic's or Gemini's, which pass through in shapes of their own.
     """
     try:
         written = _decode_written(body)
     except _UNREADABLE:
         return 0
-    return sum(_written(choice.message) for choice in written.choices) + _written(written.content)
+    said = [*(choice.message for choice in written.choices), *(each.content for each in written.candidates)]
+    return sum(map(_written, said)) + _written(written.content)
 
 
 def _written(value: Any) -> int:  # noqa: ANN401 - any JSON

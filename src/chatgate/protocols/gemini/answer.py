@@ -239,7 +239,8 @@ def error_in(response: Json) -> Json | None:
     error = response.get("error")
     if isinstance(error, dict):
         return {"message": str(error.get("message") or ""), "code": str(error.get("status") or error.get("code"))}
-    for each in response.get("candidates") or ():
+    found = response.get("candidates")
+    for each in found if isinstance(found, list) else ():
         ended = each.get("finishReason") if isinstance(each, dict) else None
         if ended in BROKEN:
             said = each.get("finishMessage")

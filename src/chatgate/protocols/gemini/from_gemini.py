@@ -82,8 +82,7 @@ def _configure(config: Json, body: Json, losses: Losses, *, extended: bool) -> N
             body["top_k"] = config["topK"]
         else:
             losses.part(f"{_CONFIG}.topK")
-    modalities = config.get("responseModalities") or ["TEXT"]
-    if [str(each).upper() for each in modalities] != ["TEXT"]:
+    if config.get("responseModalities") not in (None, [], ["TEXT"], ["Text"]):
         losses.part(f"{_CONFIG}.responseModalities")
     _form(config, body, losses)
     _effort(fields(config.get("thinkingConfig") or {}, f"{_CONFIG}.thinkingConfig"), body, losses)
