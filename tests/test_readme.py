@@ -30,6 +30,7 @@ from chatgate.cli.chat import chat
 from chatgate.endpoints import Table
 from chatgate.protocols import openai_errors, plain
 from chatgate.protocols.anthropic import errors as anthropic_errors
+from chatgate.protocols.gemini import errors as gemini_errors
 from chatgate.providers import demo, spec
 from chatgate.server.limits import WireLimits
 from chatgate.settings.keys import LISTS, SECTIONS, ServerKeys, TargetKeys
@@ -293,6 +294,7 @@ def test_the_errors_are_the_codes(name: str) -> None:
     """The table of errors names every situation with its status in each protocol."""
     dialect = plain.PlainDialect("")
     statuses = (dialect.status_of, openai_errors.status_of, anthropic_errors.status_of)
+    assert all(gemini_errors.status_of(kind) == openai_errors.status_of(kind) for kind in Kind)
     assert {code: cells[1:] for code, cells in table_with(name, "invalid_json").items()} == {
         kind.value: [str(status_of(kind)) for status_of in statuses] for kind in Kind
     }

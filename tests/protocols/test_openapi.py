@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from chatgate.administration.routes import ROUTES as ADMIN_ROUTES
 from chatgate.endpoints import Table
 from chatgate.protocols import openai_errors, openapi, plain
 from chatgate.protocols.anthropic import errors as anthropic_errors
+from chatgate.protocols.gemini import errors as gemini_errors
 from chatgate.vocabulary.errors import Kind
 
 ROUTES = ("api", "", "v2/ask")
@@ -102,7 +104,7 @@ def test_the_parameters_of_a_path_are_declared(document: dict[str, Any]) -> None
     """What stands in braces in a path is described as a parameter, and nothing else is."""
     for path, _, operation in operations(document):
         declared = {each["name"] for each in operation.get("parameters", []) if each["in"] == "path"}
-        assert declared == {part[1:-1] for part in path.split("/") if part.startswith("{")}
+        assert declared == set(re.findall(r"\{(\w+)\}", path))
 
 
 def test_schemas_use_only_types_that_exist(document: dict[str, Any]) -> None:
@@ -166,6 +168,11 @@ def test_every_served_path_is_described(document: dict[str, Any], route: str) ->
         ("/v1/messages/count_tokens", "post"),
         ("/v1/models", "get"),
         ("/v1/models/{model}", "get"),
+        ("/v1beta/models/{model}:generateContent", "post"),
+        ("/v1beta/models/{model}:streamGenerateContent", "post"),
+        ("/v1beta/models/{model}:countTokens", "post"),
+        ("/v1beta/models", "get"),
+        ("/v1beta/models/{model}", "get"),
         ("/v1/dashboard/billing/subscription", "get"),
         ("/v1/dashboard/billing/usage", "get"),
         ("/healthz", "get"),
@@ -183,6 +190,9 @@ def test_model_calls_describe_every_status_they_can_end_in(document: dict[str, A
         assert described == {"200", *(str(openai_errors.status_of(kind)) for kind in Kind)}
     message = set(document["paths"]["/v1/messages"]["post"]["responses"])
     assert message == {"200", *(str(anthropic_errors.status_of(kind)) for kind in Kind)}
+    for method in ("generateContent", "streamGenerateContent"):
+        generation = set(document["paths"][f"/v1beta/models/{{model}}:{method}"]["post"]["responses"])
+        assert generation == {"200", *(str(gemini_errors.status_of(kind)) for kind in Kind)}
     ask = set(document["paths"][f"/{route}"]["post"]["responses"])
     dialect = plain.PlainDialect("gpt-x")
     assert ask == {"200", *(str(dialect.status_of(kind)) for kind in Kind if kind not in not_here)}

@@ -6,8 +6,10 @@ openai_chat   OpenAI chat completions: requests, answers, streams, errors
 openai_models OpenAI's list of models
 openai_operations embeddings, legacy completions, moderations: bytes pass through
 anthropic     Anthropic's Messages, in terms of a chat, and a chat in terms of them
+gemini        Gemini's generateContent, in the same way
 responses     OpenAI's Responses, in terms of a chat
 translation   the seam between callers' protocols and upstreams'
+counting      the seam for protocols in which callers ask for counts of tokens
 chat_body     what a chat's body has in common, whichever protocol it is translated from or to
 reading       JSON values with their paths, for requests of any protocol
 losses        what a translation between two protocols could not carry

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from chatgate import __version__
+from chatgate.protocols import openapi_gemini
 from chatgate.protocols.openapi_components import COMPONENTS, ESTIMATED, IDS, STANDING, WHO, Part, json_body, schema
 
 
@@ -24,13 +25,19 @@ class More(Struct, frozen=True):
     schemas: Part
 
 
+_COMPONENTS: Part = COMPONENTS | {
+    "schemas": COMPONENTS["schemas"] | openapi_gemini.SCHEMAS,
+    "responses": COMPONENTS["responses"] | openapi_gemini.RESPONSES,
+}
+
+
 def describe(route: str, more: More | None = None) -> bytes:
     """Return the document as JSON; `route` is the plain API's path without its slash, "" for the root."""
     paths: dict[str, Part] = {"/": {"get": _page("showPage"), "head": _PROBE}}
     if route:
         paths[f"/{route}"] = {"get": _page("showPageOfRoute")}
     paths[f"/{route}"]["post"] = _ASK
-    tags, components = _TAGS, COMPONENTS
+    tags, components = _TAGS, _COMPONENTS
     if more is not None:
         tags = [*tags, more.tag]
         paths |= more.paths
@@ -41,7 +48,7 @@ def describe(route: str, more: More | None = None) -> bytes:
         "servers": [{"url": "/", "description": "The address that this document came from."}],
         "tags": tags,
         "security": [{}, *({name: []} for name in COMPONENTS["securitySchemes"])],
-        "paths": paths | _PATHS,
+        "paths": paths | _PATHS | openapi_gemini.PATHS,
         "components": components,
     }
     return msgspec.json.encode(document)
@@ -70,8 +77,8 @@ _INFO: Part = {
     "version": __version__,
     "summary": "A self-hosted ChatGPT API gateway: one address in front of model providers.",
     "description": (
-        "Call it by its own plain JSON route, by OpenAI's protocol or by Anthropic's; limits, keys and models are the "
-        "same for all. "
+        "Call it by its own plain JSON route, by OpenAI's protocol, Anthropic's or Gemini's; limits, keys and models "
+        "are the same for all. "
         "Every path under `/v1` is also there without `/v1`, and under `/v1/v1`, so that either kind of base URL "
         "works. The models `demo/echo`, `demo/story`, `demo/tools`, `demo/slow`, `demo/429`, `demo/500` and "
         "`demo/cut` are built in and need no provider's key. Messages are in the language of `Accept-Language` when it "
@@ -84,6 +91,7 @@ _TAGS = [
     {"name": "plain", "description": "One JSON route for scripts, shortcuts and forms."},
     {"name": "openai", "description": "OpenAI's protocol, for its SDKs and everything built on them."},
     {"name": "anthropic", "description": "Anthropic's protocol, for its SDKs and coding agents."},
+    openapi_gemini.TAG,
     {"name": "operations", "description": "For those who run the gateway."},
 ]
 
@@ -311,7 +319,10 @@ _PATHS: dict[str, Part] = {
                 _MODEL_REFUSALS,
                 {"description": "The models.", "headers": IDS | STANDING, "content": json_body("ModelList")},
             ),
-            description="With an `anthropic-version` header the answer, and every error, has Anthropic's shape.",
+            description=(
+                "With an `anthropic-version` header the answer, and every error, has Anthropic's shape; with an "
+                "`x-goog-api-client` or `x-goog-api-key` header it has Google's."
+            ),
         )
     },
     "/v1/models/{model}": {

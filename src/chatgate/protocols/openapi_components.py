@@ -1,6 +1,6 @@
 """The parts of the OpenAPI document that its operations refer to: headers, schemas, refusals, places for a key.
 
-Used by `openapi` alone. The numbers come from the modules that enforce them.
+Used by `openapi` and its like. The numbers come from the modules that enforce them.
 """
 
 from __future__ import annotations
@@ -129,14 +129,15 @@ _COUNT: Part = {"type": "integer", "minimum": 0}
 _FREE: Part = {"additionalProperties": True}
 
 
-def _object(properties: Part, required: str = "", **more: Any) -> Part:  # noqa: ANN401 - keywords of JSON Schema
+def object_of(properties: Part, required: str = "", **more: Any) -> Part:  # noqa: ANN401 - keywords of JSON Schema
+    """Return the schema of an object; `required` are names with blanks between."""
     needed = {"required": required.split()} if required else {}
     return {"type": "object", "properties": properties, **needed, **more}
 
 
 def _question(continuous: Part, stream: Part, max_tokens: Part) -> Part:
     """Return the fields of a question; a form writes three of them as text."""
-    return _object(
+    return object_of(
         {
             "user_content": {"type": "string", "minLength": 1, "description": "What to ask."},
             "sys_content": {**_OPTIONAL_TEXT, "description": "How the model should behave."},
@@ -169,7 +170,7 @@ def _question(continuous: Part, stream: Part, max_tokens: Part) -> Part:
     )
 
 
-_TURN = _object({"role": {"enum": ["system", "developer", "user", "assistant"]}, "content": _TEXT}, "role content")
+_TURN = object_of({"role": {"enum": ["system", "developer", "user", "assistant"]}, "content": _TEXT}, "role content")
 _TOKEN_LIMIT: Part = {
     "minimum": plain.MAX_TOKENS_LOW,
     "maximum": plain.MAX_TOKENS_HIGH,
@@ -190,12 +191,12 @@ _SCHEMAS: Part = {
         {"type": "integer", **_TOKEN_LIMIT},
     ),
     "PlainTurns": {"type": "array", "items": schema("PlainTurn")},
-    "PlainUsage": _object({"input_tokens": _COUNT, "output_tokens": _COUNT}, "input_tokens output_tokens"),
-    "PlainAnswer": _object(
+    "PlainUsage": object_of({"input_tokens": _COUNT, "output_tokens": _COUNT}, "input_tokens output_tokens"),
+    "PlainAnswer": object_of(
         {
             "code": {"const": 200},
             "msg": {"const": "success"},
-            "data": _object(
+            "data": object_of(
                 {
                     "response": {**_TEXT, "description": "The answer."},
                     "model": {**_TEXT, "description": "Which model answered."},
@@ -211,12 +212,12 @@ _SCHEMAS: Part = {
         },
         "code msg data current_response result",
     ),
-    "PlainError": _object(
+    "PlainError": object_of(
         {
             "code": {"type": "integer", "description": "The HTTP status."},
             "msg": {"const": "failed"},
-            "data": _object({"response": {**_TEXT, "description": "The reason, for people."}}, "response"),
-            "error": _object(
+            "data": object_of({"response": {**_TEXT, "description": "The reason, for people."}}, "response"),
+            "error": object_of(
                 {
                     "code": {"enum": [kind.value for kind in Kind], "description": "The reason, for programs."},
                     "request_id": _TEXT,
@@ -226,12 +227,12 @@ _SCHEMAS: Part = {
         },
         "code msg data error",
     ),
-    "OpenAIMessage": _object(
+    "OpenAIMessage": object_of(
         {"role": _TEXT, "content": {"type": ["string", "array", "null"], "description": "Text, or a list of parts."}},
         "role",
         **_FREE,
     ),
-    "OpenAIChatRequest": _object(
+    "OpenAIChatRequest": object_of(
         {
             "model": schema("ModelName"),
             "messages": {"type": "array", "minItems": 1, "items": schema("OpenAIMessage")},
@@ -256,7 +257,7 @@ _SCHEMAS: Part = {
         description="OpenAI's chat completion request. Fields that are not named here go to the provider unchanged.",
         **_FREE,
     ),
-    "OpenAIChatAnswer": _object(
+    "OpenAIChatAnswer": object_of(
         {
             "id": _TEXT,
             "object": _TEXT,
@@ -269,16 +270,16 @@ _SCHEMAS: Part = {
         description="OpenAI's chat completion, byte for byte as the provider sent it.",
         **_FREE,
     ),
-    "OpenAIError": _object(
+    "OpenAIError": object_of(
         {
-            "error": _object(
+            "error": object_of(
                 {"message": _TEXT, "type": _TEXT, "param": _OPTIONAL_TEXT, "code": _TEXT}, "message type param code"
             )
         },
         "error",
         description="`param` is the path of the field at fault. `code` is stable, or the provider's own.",
     ),
-    "ResponsesRequest": _object(
+    "ResponsesRequest": object_of(
         {
             "model": schema("ModelName"),
             "input": {"type": ["string", "array", "null"]},
@@ -295,7 +296,7 @@ _SCHEMAS: Part = {
         ),
         **_FREE,
     ),
-    "ResponsesAnswer": _object(
+    "ResponsesAnswer": object_of(
         {
             "id": _TEXT,
             "object": {"const": "response"},
@@ -307,10 +308,10 @@ _SCHEMAS: Part = {
         description="OpenAI's response, byte for byte where a provider of Responses sent it.",
         **_FREE,
     ),
-    "DeletedResponse": _object(
+    "DeletedResponse": object_of(
         {"id": _TEXT, "object": {"const": "response"}, "deleted": {"const": True}}, "id object deleted"
     ),
-    "ResponseItems": _object(
+    "ResponseItems": object_of(
         {
             "object": {"const": "list"},
             "data": {"type": "array", "items": {"type": "object"}},
@@ -320,14 +321,16 @@ _SCHEMAS: Part = {
         },
         "object data first_id last_id has_more",
     ),
-    "OperationRequest": _object(
+    "OperationRequest": object_of(
         {"model": schema("ModelName")},
         "",
         description="OpenAI's request; but for the model it goes on unchanged.",
         **_FREE,
     ),
-    "OperationAnswer": _object({}, "", description="OpenAI's answer, byte for byte as the provider sent it.", **_FREE),
-    "AnthropicRequest": _object(
+    "OperationAnswer": object_of(
+        {}, "", description="OpenAI's answer, byte for byte as the provider sent it.", **_FREE
+    ),
+    "AnthropicRequest": object_of(
         {
             "model": schema("ModelName"),
             "messages": {"type": "array", "minItems": 1, "items": schema("OpenAIMessage")},
@@ -343,7 +346,7 @@ _SCHEMAS: Part = {
         ),
         **_FREE,
     ),
-    "AnthropicMessage": _object(
+    "AnthropicMessage": object_of(
         {
             "id": _TEXT,
             "type": {"const": "message"},
@@ -358,25 +361,25 @@ _SCHEMAS: Part = {
         description="Anthropic's message, byte for byte where an Anthropic upstream sent it.",
         **_FREE,
     ),
-    "AnthropicCount": _object({"input_tokens": _COUNT}, "input_tokens", **_FREE),
-    "AnthropicError": _object(
+    "AnthropicCount": object_of({"input_tokens": _COUNT}, "input_tokens", **_FREE),
+    "AnthropicError": object_of(
         {
             "type": {"const": "error"},
-            "error": _object({"type": _TEXT, "message": _TEXT}, "type message"),
+            "error": object_of({"type": _TEXT, "message": _TEXT}, "type message"),
             "request_id": _TEXT,
         },
         "type error request_id",
     ),
-    "Model": _object(
+    "Model": object_of(
         {"id": _TEXT, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _TEXT},
         "id object created owned_by",
         **_FREE,
     ),
-    "ModelList": _object(
+    "ModelList": object_of(
         {"object": {"const": "list"}, "data": {"type": "array", "items": schema("Model")}}, "object data"
     ),
     "ModelName": {"type": "string", "minLength": 1, "maxLength": openai_chat.MAX_MODEL_NAME},
-    "Subscription": _object(
+    "Subscription": object_of(
         {
             "object": {"const": "billing_subscription"},
             "has_payment_method": {"const": True},
@@ -388,11 +391,11 @@ _SCHEMAS: Part = {
         "object has_payment_method soft_limit_usd hard_limit_usd system_hard_limit_usd access_until",
         description="In dollars; 100000000 is no limit. `access_until` is Unix time, 0 for a key that never expires.",
     ),
-    "Usage": _object(
+    "Usage": object_of(
         {"object": {"const": "list"}, "total_usage": {"type": "number", "description": "In cents."}},
         "object total_usage",
     ),
-    "Health": _object({"status": {"enum": ["ok", "ready", "draining"]}}, "status"),
+    "Health": object_of({"status": {"enum": ["ok", "ready", "draining"]}}, "status"),
 }
 
 
@@ -407,7 +410,7 @@ _COMMON_SITUATIONS = {
 }
 
 
-def _refusals(surface: str, situations: dict[str, str]) -> Part:
+def refusals(surface: str, situations: dict[str, str]) -> Part:
     """Return one response per status, for the operations to refer to."""
     return {
         f"{surface}{status}": {
@@ -419,7 +422,7 @@ def _refusals(surface: str, situations: dict[str, str]) -> Part:
     }
 
 
-_RESPONSES = _refusals(
+_RESPONSES = refusals(
     "Plain",
     {
         "400": "Bad JSON, a missing or wrong field, an unknown model, or no key where one is needed.",
@@ -431,7 +434,7 @@ _RESPONSES = _refusals(
         **_COMMON_SITUATIONS,
         "500": "Every provider failed, the gateway is overloaded or being restarted, or the fault is the gateway's.",
     },
-) | _refusals(
+) | refusals(
     "OpenAI",
     {
         "400": "Bad JSON or a wrong field.",
@@ -448,7 +451,7 @@ _RESPONSES = _refusals(
         "504": "Every provider that could be tried took too long.",
     },
 )
-_RESPONSES |= _refusals(
+_RESPONSES |= refusals(
     "Anthropic",
     {
         "400": "Bad JSON, a wrong field, or one that the provider's protocol has nothing like.",

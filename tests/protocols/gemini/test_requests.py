@@ -529,7 +529,7 @@ KNOWN = re.findall(
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | texts | st.sampled_from(KNOWN),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KNOWN) | names, inner),
-    max_leaves=12,
+    max_leaves=8,
 )
 PART_FIELDS = ["text", "inlineData", "fileData", "functionCall", "functionResponse", "thought", "thoughtSignature"]
 odd_contents = st.lists(
