@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from chatgate.protocols import openai_models
-from chatgate.protocols.gemini import models as gemini_models
+from chatgate.providers.translating import read_models
 from chatgate.vocabulary.errors import CallerError, Kind, UpstreamError
 from chatgate.vocabulary.identity import KeyKind
 from chatgate.vocabulary.upstreams import Timeouts
@@ -112,7 +112,6 @@ class Listing:
                 answer.close()
             if answer.status == _UNAUTHORIZED and own_key:
                 raise CallerError(Kind.INVALID_KEY, "provider_refused_key_caller")
-            read = (gemini_models if default.requests.upstream.protocol == "gemini" else openai_models).decode_list
-            return tuple(read(body)) if answer.status == _OK else None
+            return tuple(read_models(default.requests.upstream.protocol, body)) if answer.status == _OK else None
         except UpstreamError:
             return None

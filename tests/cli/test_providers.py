@@ -19,7 +19,7 @@ from chatgate.cli.providers.trouble import hint_of
 from chatgate.providers import failures, spec
 from chatgate.vocabulary.errors import GateError, UpstreamError
 from chatgate.vocabulary.upstreams import Origin
-from fakes import scripts
+from fakes import candidates, messages, scripts
 from fakes.scripts import Script
 from fakes.upstream import FakeUpstream
 
@@ -101,6 +101,24 @@ async def test_a_vendor_that_is_well_passes_every_step(vendor: FakeUpstream) -> 
     assert whole["model"] == "gpt-fake-large"
     assert whole["max_tokens"] == 64
     assert streamed["stream"] is True
+
+
+async def test_vendors_with_protocols_of_their_own_are_tried_in_them() -> None:
+    """Gemini and Anthropic, each as it is called and as it answers."""
+    gemini_list = {"models": [{"name": "models/gemini-x"}]}
+    claude_list = {"data": [{"type": "model", "id": "claude-x"}]}
+    for name, listed, answers, where in (
+        ("gemini", gemini_list, candidates.answering(candidates.text("Hello")), "/v1beta/models/m:generateContent"),
+        ("anthropic", claude_list, messages.answering(messages.text_block("Hello")), "/v1/messages"),
+    ):
+        async with FakeUpstream() as upstream:
+            upstream.queue(scripts.whole(listed), answers, answers)
+            base = upstream.base_url.removesuffix("/v1")
+            code, said, output = await tried(name, "--base-url", base, "--model", "m", "--key-env", "MINE", MINE=KEY)
+            assert code == 0, output
+            assert all(step in said for step in ("reached", "key", "models", "chat", "stream"))
+            assert "Hello, 4" in said["chat"]
+            assert upstream.calls[1].target == where
 
 
 async def test_the_key_comes_from_where_it_is_said(vendor: FakeUpstream, tmp_path: Path) -> None:

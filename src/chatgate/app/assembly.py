@@ -42,21 +42,18 @@ from chatgate.pipeline import Dialect, Pipeline
 from chatgate.protocols import openai_models, openapi
 from chatgate.protocols.anthropic.counting import AnthropicCounting
 from chatgate.protocols.anthropic.dialect import AnthropicDialect
-from chatgate.protocols.anthropic.upstream import Messages
 from chatgate.protocols.gemini.counting import GeminiCounting
 from chatgate.protocols.gemini.dialect import GeminiDialect
-from chatgate.protocols.gemini.upstream import Gemini
 from chatgate.protocols.openai_dialect import OpenAIDialect
-from chatgate.protocols.openai_media import MEDIA, MediaDialect, MediaWriting
+from chatgate.protocols.openai_media import MEDIA, MediaDialect
 from chatgate.protocols.openai_operations import OPERATIONS, OperationDialect
 from chatgate.protocols.plain import PlainDialect
 from chatgate.protocols.responses.dialect import ResponsesDialect
-from chatgate.protocols.responses.upstream import Responses
-from chatgate.protocols.translation import ChatWriting, PassingWriting, Translation, Writing
+from chatgate.protocols.translation import ChatWriting, PassingWriting, Writing
 from chatgate.providers import demo, spec
 from chatgate.providers.demo import Demo
 from chatgate.providers.requests import Requests
-from chatgate.providers.translating import TranslatingSender
+from chatgate.providers.translating import TranslatingSender, translations
 from chatgate.receiving import Receiving
 from chatgate.refusals import Refusals
 from chatgate.remembering import Remembering
@@ -161,16 +158,11 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         **{operation.surface: OperationDialect(operation) for operation in OPERATIONS},
         **{operation.surface: MediaDialect(operation) for operation in MEDIA},
     }
-    translations: dict[Protocol, Translation] = {
-        "anthropic": Messages(time.time, drops_parts=settings.drops_unsupported),
-        "gemini": Gemini(time.time, drops_parts=settings.drops_unsupported),
-        "openai_responses": Responses(time.time, drops_parts=settings.drops_unsupported),
-    }
+    translated = translations(time.time, drops_parts=settings.drops_unsupported)
     writings: dict[Protocol, Writing] = {
         "openai_chat": ChatWriting(),
         **{operation.protocol: PassingWriting(operation.path) for operation in OPERATIONS},
-        **{operation.protocol: MediaWriting(operation.path) for operation in MEDIA},
-        **translations,
+        **translated,
     }
     remembering = Remembering(Shelf(parts.keeping, settings.response_seconds), keeps=settings.response_seconds > 0)
     keys_url = (catalogue[default.provider].keys_url or catalogue["openai"].keys_url) or ""
@@ -178,8 +170,8 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     refusals = Refusals(parts.catalogues, dialects, language, keys_url)
     requests = {upstream.name: Requests(upstream, settings.timeouts) for upstream in (*upstreams, demo.UPSTREAM)}
     senders: dict[str, Sender] = {
-        upstream.name: TranslatingSender(parts.transport, translations[upstream.protocol])
-        if upstream.protocol in translations
+        upstream.name: TranslatingSender(parts.transport, translated[upstream.protocol])
+        if upstream.protocol in translated
         else parts.transport
         for upstream in upstreams
     }

@@ -8,16 +8,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chatgate.protocols import openai_models
+from chatgate.protocols.anthropic.upstream import Messages
+from chatgate.protocols.gemini import models as gemini_models
+from chatgate.protocols.gemini.upstream import Gemini
+from chatgate.protocols.responses.upstream import Responses
 from chatgate.vocabulary.errors import UpstreamError
 from chatgate.vocabulary.exchange import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from chatgate.protocols.openai_models import Entry
     from chatgate.protocols.translation import Translation
     from chatgate.vocabulary.exchange import Answer, OutboundRequest, Sender
+    from chatgate.vocabulary.upstreams import Protocol
 
 _OK = 200
+
+
+def translations(clock: Callable[[], float], *, drops_parts: bool) -> dict[Protocol, Translation]:
+    """Return what every protocol but OpenAI's chat is translated by.
+
+    `clock` gives Unix time in seconds; `drops_parts` says that parts of a call may go missing.
+    """
+    return {
+        "anthropic": Messages(clock, drops_parts=drops_parts),
+        "gemini": Gemini(clock, drops_parts=drops_parts),
+        "openai_responses": Responses(clock, drops_parts=drops_parts),
+    }
+
+
+def read_models(protocol: Protocol, body: bytes) -> list[Entry]:
+    """Return what an upstream lists, as OpenAI's entries. Raises `UpstreamError`."""
+    return gemini_models.decode_list(body) if protocol == "gemini" else openai_models.decode_list(body)
 
 
 class TranslatingSender:

@@ -6,16 +6,18 @@ a vendor that is not reached or that refuses the key does. The key is in no text
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from chatgate.cli.columns import padded
 from chatgate.cli.providers.trouble import hint_of
-from chatgate.protocols import openai_chat, openai_errors, openai_models
+from chatgate.protocols import openai_chat, openai_errors
 from chatgate.protocols.openai_stream import OpenAIRelay
 from chatgate.providers import failures
+from chatgate.providers.translating import TranslatingSender, read_models, translations
 from chatgate.settings import without_credentials
 from chatgate.telemetry.redaction import Redaction
-from chatgate.vocabulary.chat import ChatCall, Message
+from chatgate.vocabulary.chat import Asked, ChatCall, Message
 from chatgate.vocabulary.errors import GateError, Kind, UpstreamError
 from chatgate.vocabulary.upstreams import Target, Timeouts
 
@@ -62,6 +64,8 @@ class Trial:
         self._requests = requests
         self._upstream = requests.upstream
         self._sender = sender
+        self._translation = translations(time.time, drops_parts=False).get(self._upstream.protocol)
+        self._asking = sender if self._translation is None else TranslatingSender(sender, self._translation)
         self._say = say
         self._tell = tell
         self._clock = clock
@@ -108,7 +112,7 @@ class Trial:
     def _listed(self, body: bytes, began: float) -> list[str]:
         self._well("trial_key", self._say("trial_key_shown" if self._upstream.api_key else "trial_key_none"))
         try:
-            names = [str(each["id"]) for each in openai_models.decode_list(body)]
+            names = [str(each["id"]) for each in read_models(self._upstream.protocol, body)]
         except UpstreamError:
             self._unsure("trial_models", self._say("trial_no_list", status=_OK))
             return []
@@ -173,12 +177,14 @@ class Trial:
 
     def _request(self, model: str, *, stream: bool) -> OutboundRequest:
         chat = ChatCall(model, stream, messages=(Message("user", "Say hello."),), max_tokens=MAX_TOKENS)
-        return self._requests.chat(
-            openai_chat.encode_request(chat, Target(self._upstream, model)), self._upstream.api_key
-        )
+        target, key = Target(self._upstream, model), self._upstream.api_key
+        if self._translation is None:
+            return self._requests.chat(openai_chat.encode_request(chat, target), key)
+        written = self._translation.write(Asked(chat), {}, target, None, passes=False)
+        return written.onto(self._requests.chat(written.body, key, path=written.path))
 
     async def _send(self, request: OutboundRequest) -> Answer:
-        return await self._sender.send(request)
+        return await self._asking.send(request)
 
     def _refusal(self, answer: Answer, body: bytes, model: str) -> GateError:
         said = openai_errors.read_error(body)
