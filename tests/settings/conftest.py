@@ -13,6 +13,7 @@ Load = Callable[..., Settings]
 
 PROVIDERS = {
     "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
     "openai": "https://api.openai.com/v1",
     "openai_compatible": None,
     "example": "https://api.example.com/v2",

@@ -161,7 +161,7 @@ BAD_FILES: list[tuple[str, str, int | None, str]] = [
         f'{UPSTREAM}base_url = "http://a"\nprovider = "zzz"',
         "upstreams[0].provider",
         4,
-        "known are anthropic, example, openai,",
+        "known are anthropic, example, gemini, openai,",
     ),
     (f'{UPSTREAM}base_url = "http://a"\napikey = "{SECRET}"', "upstreams[0].apikey", 4, "did you mean api_key?"),
     (f'{UPSTREAM}base_url = "http://a"\napi_key = ["{SECRET}"]', "upstreams[0].api_key", 4, "text"),

@@ -211,11 +211,12 @@ def test_an_upstreams_own_proxy_wins(load_text: Load) -> None:
     ("item", "needed"),
     [
         ('provider = "anthropic"', True),
+        ('provider = "gemini"', True),
         ('provider = "anthropic"\napi_key = "none"', False),
         ('provider = "anthropic"\nbase_url = "http://127.0.0.1:8080"', False),
     ],
 )
-def test_anthropics_own_address_wants_a_key(load_text: Load, item: str, needed: bool) -> None:  # noqa: FBT001 - a table's column
+def test_vendors_own_addresses_want_a_key(load_text: Load, item: str, needed: bool) -> None:  # noqa: FBT001 - a table's column
     """A server of somebody else's that speaks the protocol may do without."""
     (upstream,) = load_text(f'[[upstreams]]\nname = "a"\n{item}\n').upstreams
     assert upstream.key_needed is needed
