@@ -48,7 +48,7 @@ class Decoder:
         self._created = created
         self._notes = notes
         self._frame: Json = {}
-        self._usage: Json | None = None
+        self._usage: object = None
         self._calls: dict[int, int] = {}
         self._ended: dict[int, bool] = {}
         self.identity = self.model = ""
@@ -70,7 +70,7 @@ class Decoder:
             if error is not None:
                 return [_encode({"error": error})]
         chunks = [] if self._frame else self._begin(piece)
-        self._usage = to_openai_usage(piece.get("usageMetadata")) or self._usage
+        self._usage = piece.get("usageMetadata") or self._usage  # Each piece has it; only the last one's is looked at.
         if block_reason(piece) is not None:
             self._ended[0] = True
             chunks.append(self._chunk(0, {}, "content_filter"))
@@ -91,7 +91,8 @@ class Decoder:
 
     def count(self) -> bytes | None:
         """Return the data of the chunk that tells what was counted so far, None when nothing was."""
-        return None if self._usage is None else _encode({**self._frame, "choices": [], "usage": self._usage})
+        usage = to_openai_usage(self._usage)
+        return None if usage is None else _encode({**self._frame, "choices": [], "usage": usage})
 
     def _begin(self, piece: Json) -> list[bytes]:
         model = piece.get("modelVersion")
