@@ -178,3 +178,18 @@ async def test_models_and_counts(models: genai.models.AsyncModels) -> None:
     counted = await models.count_tokens(model="chat", contents=LONG)
     assert counted.total_tokens is not None
     assert 10 < counted.total_tokens < 40
+
+
+async def test_a_limit_is_told_with_its_wait(models: genai.models.AsyncModels) -> None:
+    """In the details where Google's own clients look for it."""
+
+    async def call_on() -> None:
+        for _ in range(50):
+            await models.generate_content(model="demo/story", contents="Hi", config={"max_output_tokens": 1})
+
+    with pytest.raises(errors.ClientError) as limited:
+        await call_on()
+    assert (limited.value.code, limited.value.status) == (429, "RESOURCE_EXHAUSTED")
+    reason, wait = limited.value.details["error"]["details"]
+    assert reason["reason"] == "RATE_LIMIT_EXCEEDED"
+    assert float(wait["retryDelay"].removesuffix("s")) > 60

@@ -21,7 +21,7 @@ from chatgate.protocols.gemini.relay import GeminiRelay, PassingRelay
 from chatgate.protocols.gemini.signatures import UNSIGNED
 from chatgate.protocols.openai_stream import DONE, OpenAIRelay, Relay
 from chatgate.protocols.resume import Resumption
-from chatgate.vocabulary.errors import UpstreamError
+from chatgate.vocabulary.errors import CallerError, UpstreamError
 from fakes import candidates, scripts
 from fakes.vendor_schemas import check
 
@@ -383,6 +383,26 @@ def test_what_is_asked_is_in_the_url() -> None:
     chat = decode_call(body, "llama3:8b:streamGenerateContent", drops_parts=False).chat
     assert (chat.asked_model, chat.stream, chat.max_tokens, chat.choices) == ("llama3:8b", True, 7, 2)
     assert not decode_call(body, "demo/echo:generateContent", drops_parts=False).chat.stream
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "contents"),
+        ({"contents": []}, "contents"),
+        ({"contents": {}}, "contents"),
+        ({"contents": [{"role": 5}]}, "contents[0].role"),
+        ({"contents": [{}], "system_instruction": "S"}, "systemInstruction"),
+        ({"contents": [{}], "generationConfig": {"maxOutputTokens": 0}}, "generationConfig.maxOutputTokens"),
+        ({"contents": [{}], "generationConfig": {"candidateCount": 10**9}}, "generationConfig.candidateCount"),
+        ({"contents": [{}], "generation_config": {"thinkingConfig": 5}}, "generationConfig.thinkingConfig"),
+    ],
+)
+def test_what_is_no_request_is_refused_by_its_field(body: Json, param: str) -> None:
+    """Before anybody is asked, also where bytes would pass."""
+    with pytest.raises(CallerError) as refused:
+        decode_call(json.dumps(body).encode(), "m:generateContent", drops_parts=True)
+    assert refused.value.param == param
 
 
 def test_a_dialogue_is_known_again_when_it_goes_on() -> None:

@@ -5,7 +5,7 @@ Which model is asked, and whether for a stream, is in the URL. Nothing is transl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -19,6 +19,8 @@ from chatgate.vocabulary.chat import Asked, ChatCall
 from chatgate.vocabulary.errors import CallerError, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chatgate.protocols.reading import Json
     from chatgate.vocabulary.document import Document
     from chatgate.vocabulary.upstreams import Protocol, Target
@@ -29,6 +31,8 @@ METHODS = ("generateContent", STREAM, COUNT)
 """What is asked of a model: the end of the URL, after a colon."""
 
 MAX_CHOICES = 128
+
+T = TypeVar("T")
 
 _NULL = Raw(b"null")
 
@@ -114,18 +118,27 @@ def decode_call(body: bytes, parameter: str, *, drops_parts: bool) -> Asked:
 
 def _turns(known: dict[str, Raw]) -> list[_Turn]:
     """Return the turns of a dialogue, as far as conversations are told apart by them. Raises `CallerError`."""
-    try:
-        contents = _decode_contents(known.get("contents", b"[]"))
-        system = _decode_content(known["systemInstruction"]) if "systemInstruction" in known else None
-    except msgspec.ValidationError as error:
-        refusal = documents.refusal_of(error)
-        raise CallerError(
-            refusal.kind, refusal.reason, param="contents", parameters={**refusal.parameters, "field": "contents"}
-        ) from None
+    contents = _read(_decode_contents, known.get("contents", b"[]"), "contents")
+    system = known.get("systemInstruction", _NULL)
     if not contents:
         raise CallerError(Kind.INVALID_VALUE, "missing_field", param="contents", parameters={"field": "contents"})
     turns = [_Turn("assistant" if each.role == "model" else "user", each.parts) for each in contents]
-    return turns if system is None else [_Turn("system", system.parts), *turns]
+    if system != _NULL:
+        turns.insert(0, _Turn("system", _read(_decode_content, system, "systemInstruction").parts))
+    return turns
+
+
+def _read(decode: Callable[[bytes | Raw], T], raw: bytes | Raw, name: str) -> T:
+    """Return a field's value. Raises `CallerError` that names the field."""
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        refusal = documents.refusal_of(error)
+        path = f"{name}.{refusal.param}" if refusal.param else name
+        path = path.replace(".[", "[")
+        raise CallerError(
+            refusal.kind, refusal.reason, param=path, parameters={**refusal.parameters, "field": path}
+        ) from None
 
 
 def _config(known: dict[str, Raw]) -> Json:
