@@ -1,4 +1,4 @@
-"""A real server that speaks several protocols itself: each pair of caller and upstream says the same through the gateway.
+"""A real server that speaks several protocols itself: each pair of caller and upstream says the same through us.
 
 At temperature 0 the small model gives one answer, so all ways can be compared word by word.
 """

@@ -185,7 +185,16 @@ def test_every_served_path_is_described(document: dict[str, Any], route: str) ->
 def test_model_calls_describe_every_status_they_can_end_in(document: dict[str, Any], route: str) -> None:
     """Every situation's status is described where a call can get into it."""
     not_here = {Kind.NOT_FOUND}
-    for name in ("chat/completions", "responses", "embeddings", "completions", "moderations", "audio/speech", "images/edits"):
+    names = (
+        "chat/completions",
+        "responses",
+        "embeddings",
+        "completions",
+        "moderations",
+        "audio/speech",
+        "images/edits",
+    )
+    for name in names:
         described = set(document["paths"][f"/v1/{name}"]["post"]["responses"])
         assert described == {"200", *(str(openai_errors.status_of(kind)) for kind in Kind)}
     message = set(document["paths"]["/v1/messages"]["post"]["responses"])
