@@ -12,11 +12,11 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from clients import running
+from clients.running import AGENTS, NODE, PYTHON, need_node, need_python
 from fakes.gateway import Gateway, StartGateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-NODE = Path(__file__).parent / "node"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -67,10 +67,7 @@ async def test_openai_for_python(gateway: Gateway, tmp_path: Path) -> None:
 
 async def test_openai_for_node(gateway: Gateway, tmp_path: Path) -> None:
     """The module is run where the package is."""
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
-    if not (NODE / "node_modules" / "openai").is_dir():
-        pytest.skip("the openai package for Node is not installed: npm ci --prefix tests/clients/node")
+    need_node(NODE, "openai")
     script = await printed("openai-node", gateway, tmp_path)
     assert await output_of("node", "--input-type=module", folder=NODE, stdin=script) == "Hello\n"
 
@@ -83,3 +80,37 @@ async def test_llm(gateway: Gateway, tmp_path: Path) -> None:
     (tmp_path / "extra-openai-models.yaml").write_text(models)
     told = await output_of("sh", folder=tmp_path, stdin="".join(line for line in lines if line.startswith("llm ")))
     assert told == "Hello\n"
+
+
+async def test_langchain(gateway: Gateway, tmp_path: Path) -> None:
+    """The file is run where the package is."""
+    need_python()
+    (tmp_path / "hello.py").write_text(await printed("langchain", gateway, tmp_path))
+    async with running.home(tmp_path) as home:
+        assert await home.run(PYTHON, "hello.py", environment={"LANGSMITH_TRACING": "false"}) == "Hello\n"
+
+
+async def test_codex(gateway: Gateway, tmp_path: Path) -> None:
+    """The first part is its file, the second goes into a shell, where its last word is the command."""
+    need_node(AGENTS, "@openai/codex")
+    config, export, rest = (await printed("codex", gateway, tmp_path)).partition("export ")
+    (tmp_path / "config.toml").write_text(
+        f"check_for_update_on_startup = false\n{config}"
+        "[analytics]\nenabled = false\n[features]\nplugins = false\napps = false\nremote_plugin = false\n"
+    )
+    command = f"{AGENTS / 'node_modules' / '.bin' / 'codex'} exec --skip-git-repo-check --json Hello"
+    script = f"{export}{rest.strip().removesuffix('codex')}{command}"
+    async with running.home(tmp_path) as home:
+        told = await home.run("sh", "-c", script, environment={"CODEX_HOME": str(tmp_path)})
+    assert '"text":"Hello"' in told
+    assert await gateway.logged("call", operation="conversation", status=101)
+
+
+async def test_claude_code(gateway: Gateway, tmp_path: Path) -> None:
+    """The lines go into a shell; the last one is the command."""
+    need_node(AGENTS, "@anthropic-ai/claude-code")
+    lines = (await printed("claude-code", gateway, tmp_path)).strip().removesuffix("claude")
+    script = f"{lines}{AGENTS / 'node_modules' / '.bin' / 'claude'} -p Hello"
+    quiet = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1"}
+    async with running.home(tmp_path) as home:
+        assert (await home.run("sh", "-c", script, environment=quiet)).strip().endswith("Hello")

@@ -92,6 +92,7 @@ def answering(*blocks: Json, headers: Headers = (), **more: Any) -> Script:
         if exchange.call.json().get("stream"):
             await stream(events(*blocks, **more), end=b"")(exchange)
         else:
+            more.pop("pieces", None)
             await whole(message(*blocks, **more), headers=headers)(exchange)
 
     return script

@@ -35,11 +35,29 @@ Some clients mostly run in a container, where `127.0.0.1` is the container itsel
 """
 
 
+_TESTED = """## What the tests run
+
+The configurations of Claude Code, Codex, curl, LangChain, llm and the `openai` packages are run as they are printed;
+the other versions named above were run by hand. Each of these makes a plain turn, a streamed one and one in which a tool
+is called and answers, with a provider that speaks another protocol than the client does:
+
+- the `openai` packages for Python and Node, by chat completions, by responses, and by responses over a WebSocket;
+- the `anthropic` packages for Python and TypeScript;
+- Codex, over HTTP and over a WebSocket, and Claude Code;
+- `llm`, LangChain, LlamaIndex, pydantic-ai, openai-agents, and the Vercel AI SDK by four of its providers.
+"""
+
+
 def page() -> str:
     """Return the page."""
     clients = load()
     served = {name: client for name, client in clients.items() if is_served(client.protocol)}
-    sections = [_OPENING, *_served(served), *_later(each for name, each in clients.items() if name not in served)]
+    sections = [
+        _OPENING,
+        *_served(served),
+        _TESTED,
+        *_later(each for name, each in clients.items() if name not in served),
+    ]
     return "\n".join(sections).rstrip() + "\n"
 
 

@@ -112,8 +112,8 @@ def stop_fields(reason: str | None, sequence: str | None) -> Json:
 
 
 def text_block(text: str) -> Json:
-    """Return a block of text."""
-    return {"type": "text", "text": text, "citations": None}
+    """Return a block of text. The vendor wants its citations named, and the Vercel AI SDK takes no null for them."""
+    return {"type": "text", "text": text, "citations": []}
 
 
 def tool_block(identity: str, name: str, arguments: Json) -> Json:
