@@ -144,11 +144,12 @@ class Turn:
 class _Port:
     """The `CallerPort` of a turn: events become messages, refusals become one."""
 
-    __slots__ = ("_channel", "_lane")
+    __slots__ = ("_channel", "_headers", "_lane")
 
     def __init__(self, channel: Channel, lane: str) -> None:
         self._channel = channel
         self._lane = lane
+        self._headers = b""
 
     @property
     def is_congested(self) -> bool:
@@ -163,16 +164,20 @@ class _Port:
         else:
             self._channel.send(turns.error_message(reply, self._lane))
 
-    def start_stream(self, status: int, headers: bytes) -> None:
-        """Begin an answer; its head has no place here."""
+    def start_stream(self, status: int, headers: bytes) -> None:  # noqa: ARG002 - a port's method
+        """Begin an answer; its first message will say what the head says."""
+        self._headers = headers
 
     def send(self, data: bytes) -> None:
         """Send the events that are in a piece of a stream; there are only whole ones."""
         for message in turns.messages_of(data, self._lane):
             if message is None:
                 self._channel.ping()
-            else:
-                self._channel.send(message)
+                continue
+            if self._headers:
+                message = turns.with_headers(message, self._headers)  # noqa: PLW2901 - the first one alone
+                self._headers = b""
+            self._channel.send(message)
 
     def finish(self) -> None:
         """End the answer: its last event has said so."""

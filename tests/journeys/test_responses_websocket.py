@@ -159,7 +159,8 @@ async def test_several_turns_on_one_connection(gateway: Gateway, upstream: FakeU
             assert [event["sequence_number"] for event in events] == list(range(len(events)))
             assert [event["type"] for event in events[:2]] == ["response.created", "response.in_progress"]
             assert text_of(events[-1]) == words
-            assert "stream_id" not in events[-1]
+            assert events[0]["headers"]["x-chatgate-model"] == "gpt-fake-small"
+            assert not {"stream_id", "headers"} & events[-1].keys()
     assert len(upstream.calls) == 2
     sent = (await upstream.last_call()).json()
     assert (sent["stream"], sent["messages"]) == (True, [{"role": "user", "content": "d e"}])
@@ -167,6 +168,13 @@ async def test_several_turns_on_one_connection(gateway: Gateway, upstream: FakeU
     assert len({line["request_id"] for line in lines}) == len(lines)
     assert {line["output_tokens"] for line in lines[-2:]} == {2, 3}
     assert lines[-1]["stream"]
+
+
+async def test_what_is_left_out_is_told(gateway: Gateway) -> None:
+    """With the first event."""
+    async with opened(gateway) as talk:
+        await talk.send(truncation="auto")
+        assert (await talk.answer())[0]["headers"]["x-chatgate-dropped"] == "truncation"
 
 
 async def test_a_dialogue_goes_on_without_being_stored(gateway: Gateway, upstream: FakeUpstream) -> None:

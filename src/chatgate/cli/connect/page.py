@@ -38,8 +38,8 @@ Some clients mostly run in a container, where `127.0.0.1` is the container itsel
 _TESTED = """## What the tests run
 
 The configurations of Claude Code, Codex, curl, LangChain, llm and the `openai` packages are run as they are printed;
-the other versions named above were run by hand. Each of these makes a plain turn, a streamed one and one in which a tool
-is called and answers, with a provider that speaks another protocol than the client does:
+the other versions named above were run by hand. Each of these makes a plain turn, a streamed one and one in which a
+tool is called and answers, with a provider that speaks another protocol than the client does:
 
 - the `openai` packages for Python and Node, by chat completions, by responses, and by responses over a WebSocket;
 - the `anthropic` packages for Python and TypeScript;

@@ -30,7 +30,7 @@ _LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _TRUE = Raw(b"true")
 _ENVELOPE_FIELDS = ("type", "stream_id", "generate")
 _ERROR_BEGINS = (b'{"type":"error"', b'{"type": "error"')
-_TOLD_HEADERS = (b"x-request-id", b"retry-after", b"x-should-retry", b"x-ratelimit-")
+_TOLD_HEADERS = (b"x-request-id", b"retry-after", b"x-should-retry", b"x-ratelimit-", b"x-chatgate-")
 
 
 class Create(Struct, frozen=True):
@@ -120,15 +120,16 @@ def messages_of(events: bytes, lane: str) -> list[bytes | None]:
 
 def error_message(reply: Reply, lane: str) -> bytes:
     """Return the message for an answer that refuses a turn."""
-    headers = {
-        name.decode(): value.strip().decode("latin-1")
-        for name, _, value in (line.partition(b":") for line in reply.headers.split(b"\r\n"))
-        if name.startswith(_TOLD_HEADERS)
-    }
+    headers = _told(reply.headers)
     error = msgspec.json.decode(reply.body)["error"]
     # The vendor's schema has the headers in the error, Codex looks for them beside it.
     told = {"type": "error", "status": reply.status, "error": {**error, "headers": headers}, "headers": headers}
     return _in_lane(msgspec.json.encode(told), lane)
+
+
+def with_headers(message: bytes, headers: bytes) -> bytes:
+    """Put what the head of an answer says into its first message: there is no other place for it."""
+    return b'%b,"headers":%b}' % (message.rstrip()[:-1], msgspec.json.encode(_told(headers)))
 
 
 def prepared_messages(response: Json, lane: str) -> list[bytes]:
@@ -139,6 +140,15 @@ def prepared_messages(response: Json, lane: str) -> list[bytes]:
         _in_lane(msgspec.json.encode({"type": kind, "sequence_number": number, "response": each}), lane)
         for number, (kind, each) in enumerate(told)
     ]
+
+
+def _told(headers: bytes) -> dict[str, str]:
+    """Return the header lines that a caller may want to act on, by their names."""
+    return {
+        name.decode(): value.strip().decode("latin-1")
+        for name, _, value in (line.partition(b":") for line in headers.split(b"\r\n"))
+        if name.startswith(_TOLD_HEADERS)
+    }
 
 
 def _message(data: bytes | None, lane: str) -> bytes | None:
