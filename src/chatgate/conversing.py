@@ -96,6 +96,10 @@ class Talking:
         """Return the message that says that the connection is as old as any may grow."""
         return turns.error_message(gate.refuse(self._head("", request_id, arrived_at), turns.too_old()), "")
 
+    def end(self) -> None:
+        """Forget what was said."""
+        self._recent.end()
+
     def _enter(self, lane: str) -> str:
         if lane and lane not in self._lanes:
             if len(self._lanes) >= turns.MAX_LANES:

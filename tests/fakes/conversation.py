@@ -59,11 +59,12 @@ class FakeTurn:
 
 
 class FakeConversation:
-    """What is said over one WebSocket; `taken` are the messages that came."""
+    """What is said over one WebSocket; `taken` are the messages that came, `has_ended` whether its end was told."""
 
     def __init__(self, left: list[str]) -> None:
         """Say nothing first."""
         self.taken: list[bytes] = []
+        self.has_ended = False
         self._left = left
 
     def take(self, text: bytes, request_id: str, arrived_at: float) -> FakeTurn:
@@ -76,3 +77,7 @@ class FakeConversation:
         """Say that it is over."""
         del gate, request_id, arrived_at
         return FAREWELL
+
+    def end(self) -> None:
+        """Take note of the end."""
+        self.has_ended = True

@@ -198,6 +198,7 @@ def test_a_caller_who_leaves_ends_their_calls(server: RunningServer, how: str) -
             connection.sendall(frame(CLOSE, (1000).to_bytes(2)))
             assert reader.close_code() == 1000
     assert eventually(lambda: server.gate.left == ["client left"] * 2)
+    assert server.gate.conversations[0].has_ended
     assert eventually(lambda: server.server.in_flight == server.server.connections == 0)
 
 

@@ -340,6 +340,7 @@ class Talk(Writing):
         if self._left:
             return
         self._left = True
+        self._conversation.end()
         self._forget_waiting()
         self._received.clear()
         self._message = None

@@ -361,6 +361,9 @@ class Conversation(Protocol):
     def farewell(self, gate: Gate, request_id: str, arrived_at: float) -> bytes:
         """Return the message that says that the connection is as old as any may grow."""
 
+    def end(self) -> None:
+        """Forget what was said: the connection has ended."""
+
 
 class Gate(Protocol):
     """What the server asks of the gateway."""

@@ -85,3 +85,13 @@ def test_a_connection_remembers_the_latest_of_each_lane() -> None:
     assert (recent.get("two"), recent.get("three"), recent.get("four")) == (None, b"123", b"12345")
     recent.put("d", "five", b"12345678901")
     assert [recent.get(each) for each in ("three", "four", "five")] == [None, None, None]
+
+
+def test_a_connection_that_has_ended_remembers_nothing() -> None:
+    """Nor what is still said on it."""
+    recent = Recent(10)
+    recent.put("a", "one", b"1234")
+    recent.end()
+    assert recent.get("one") is None
+    recent.put("a", "two", b"1234")
+    assert recent.get("two") is None

@@ -58,6 +58,11 @@ class Recent:
                 break
             size -= len(self._bodies.pop(oldest)[1])
 
+    def end(self) -> None:
+        """Forget everything, and remember nothing more: heads are kept longer than their connections."""
+        self._limit_bytes = 0
+        self._bodies.clear()
+
     def get(self, identity: str) -> bytes | None:
         """Return a response; None when it is not remembered."""
         return next((body for known, body in self._bodies.values() if known == identity), None)
