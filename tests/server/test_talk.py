@@ -98,6 +98,17 @@ def test_messages_are_answered_one_after_the_other(server: RunningServer) -> Non
         assert reader.said() == long
 
 
+def test_many_messages_at_once_are_answered_in_order(server: RunningServer) -> None:
+    """With pings among them, however many come together."""
+    connection, reader = open_talk(server)
+    count = 5000
+    with connection:
+        connection.sendall(b"".join(text(f"echo {number}") + frame(PING) for number in range(count)))
+        heard = [reader.frame() for _ in range(2 * count)]
+        assert [said for opcode, said in heard if opcode == TEXT] == [b"echo %d" % number for number in range(count)]
+        assert heard.count((PONG, b"")) == count
+
+
 def test_lanes_run_beside_each_other(server: RunningServer) -> None:
     """What waits in one lane waits for nobody in another; in its own it keeps its place."""
     connection, reader = open_talk(server)

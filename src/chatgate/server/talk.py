@@ -36,6 +36,9 @@ MAX_CALLS: Final = 16
 MAX_WAITING: Final = 16
 """So many turns wait before nothing more is read."""
 
+PIECE_BYTES: Final = 8 << 10
+"""So much is read before other connections have their turn: the smallest frames take six bytes each."""
+
 FAREWELL_SECONDS: Final = 2.0
 """How long the other side may take to answer a close."""
 
@@ -97,6 +100,7 @@ class Talk(Writing):
         "_ends_at",
         "_frames",
         "_heard_at",
+        "_is_acting",
         "_is_ending",
         "_is_reading",
         "_last_at",
@@ -104,6 +108,7 @@ class Talk(Writing):
         "_message",
         "_received",
         "_received_bytes",
+        "_unread",
         "_waiting",
         "_waiting_bytes",
     )
@@ -115,6 +120,7 @@ class Talk(Writing):
         self._conversation = conversation
         limits, now = state.limits, state.clock()
         self._frames = ServerProtocol(state=State.OPEN, max_size=limits.body_bytes, logger=_FRAMES_LOG)
+        self._unread = b""
         self._received: deque[Frame] = deque()
         self._message: bytearray | None = None
         self._began_at: float | None = None
@@ -124,7 +130,7 @@ class Talk(Writing):
         self._calls: dict[str, _Call] = {}
         self._drained: list[asyncio.Future[None]] = []
         self._is_reading = True
-        self._is_ending = self._left = False
+        self._is_acting = self._is_ending = self._left = False
         self._heard_at = self._last_at = now
         self._ends_at = now + limits.talk_seconds
 
@@ -172,13 +178,7 @@ class Talk(Writing):
     def data_received(self, data: bytes) -> None:
         """Take bytes (called by the transport)."""
         self._heard_at = self._state.now
-        self._frames.receive_data(data)
-        frames = [event for event in self._frames.events_received() if isinstance(event, Frame)]
-        self._received.extend(frames)
-        self._received_bytes += len(data)
-        if self._began_at is None and not frames:
-            self._began_at, self._received_bytes = self._state.now, len(data)
-        self._flush()
+        self._unread += data
         self._go_on()
 
     def eof_received(self) -> bool:
@@ -243,10 +243,29 @@ class Talk(Writing):
             self._end(CloseCode.GOING_AWAY)
 
     def _go_on(self) -> None:
-        """Act on the frames that have come, as long as no more than enough is waiting."""
+        """Act on what has come, a piece at a time, as long as no more than enough is waiting."""
+        if self._is_acting:
+            return  # A turn that ended at once has come back here.
+        self._is_acting = True
+        if not self._received and self._unread and not self._is_full:
+            piece, self._unread = self._unread[:PIECE_BYTES], self._unread[PIECE_BYTES:]
+            self._read(piece)
         while self._received and not self._is_full:
             self._take(self._received.popleft())
+        self._is_acting = False
+        if self._unread and not self._is_full:
+            asyncio.get_running_loop().call_soon(self._go_on)
         self._hold_if_needed()
+
+    def _read(self, piece: bytes) -> None:
+        """Make frames of bytes."""
+        self._frames.receive_data(piece)
+        frames = [event for event in self._frames.events_received() if isinstance(event, Frame)]
+        self._received.extend(frames)
+        self._received_bytes += len(piece)
+        if self._began_at is None and not frames:
+            self._began_at, self._received_bytes = self._state.now, len(piece)
+        self._flush()
 
     @property
     def _is_full(self) -> bool:
@@ -255,12 +274,15 @@ class Talk(Writing):
 
     def _hold_if_needed(self) -> None:
         """Read on or stop reading: what a caller sends too much of stays in its own buffers."""
-        if self._is_reading and self._is_full:
-            self._transport.pause_reading()
-        elif not self._is_reading and not self._is_full and not self._transport.is_closing():
+        wants_more = not (self._is_full or self._unread)
+        if wants_more == self._is_reading or self._transport.is_closing():
+            return
+        self._is_reading = wants_more
+        if wants_more:
             self._heard_at = self._state.now
             self._transport.resume_reading()
-        self._is_reading = not self._is_full
+        else:
+            self._transport.pause_reading()
 
     def _take(self, frame: Frame) -> None:
         match frame.opcode:
@@ -327,10 +349,10 @@ class Talk(Writing):
 
     def _flush(self) -> None:
         """Write what the frames' protocol has to say, and leave when it has said its last word."""
-        for data in self._frames.data_to_send():
-            if data:
-                self._transport.write(data)
-            elif self._transport.can_write_eof():
+        told = self._frames.data_to_send()
+        if told:
+            self._transport.write(b"".join(told))
+            if not told[-1] and not self._transport.is_closing():  # The library's word for the end.
                 self._transport.write_eof()
         if self._frames.state is not State.OPEN:
             self._leave()
@@ -342,8 +364,8 @@ class Talk(Writing):
         self._left = True
         self._conversation.end()
         self._forget_waiting()
+        self._unread, self._message = b"", None
         self._received.clear()
-        self._message = None
         calls, self._calls = self._calls, {}
         for call in calls.values():
             if call.run is not None and not call.run.is_over:
