@@ -19,6 +19,7 @@ from chatgate.vocabulary.exchange import (
     Operation,
     Reply,
     Surface,
+    Upload,
 )
 from chatgate.vocabulary.identity import Caller
 
@@ -65,8 +66,12 @@ class Place:
         port.cancel("enough")
         port.finish()
 
-    async def converse(self, identified: Identified) -> Conversation | Reply:
+    def receive(self, identified: Identified, upload: Upload, port: CallerPort) -> Coroutine[None, None, None]:
         """Do nothing of the kind."""
+        raise NotImplementedError
+
+    async def converse(self, identified: Identified) -> Conversation | Reply:
+        """Do nothing of the kind either."""
         raise NotImplementedError
 
     async def prepare(self, identified: Identified, body: bytes) -> Reply:

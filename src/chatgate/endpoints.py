@@ -18,6 +18,8 @@ from chatgate.protocols import openai_models, page, plain
 from chatgate.protocols.anthropic import models as anthropic_models
 from chatgate.protocols.gemini import models as gemini_models
 from chatgate.protocols.gemini.call import COUNT, METHODS, STREAM
+from chatgate.protocols.ollama import models as ollama_models
+from chatgate.protocols.ollama.call import known_name
 from chatgate.refusals import JSON_TYPE
 from chatgate.vocabulary.errors import CallerError, GateError, InternalError, Kind, Phrase
 from chatgate.vocabulary.exchange import (
@@ -99,10 +101,25 @@ _SERVED = (
     Operation.ADMIN,
 )
 _SHARED = (Operation.MODELS, Operation.MODEL)
+_OLLAMA = (
+    ("chat", Operation.CHAT, Surface.OLLAMA, "POST"),
+    ("generate", Operation.CHAT, Surface.OLLAMA_GENERATE, "POST"),
+    ("embed", Operation.EMBEDDING, Surface.OLLAMA_EMBED, "POST"),
+    ("embeddings", Operation.EMBEDDING, Surface.OLLAMA_EMBEDDINGS, "POST"),
+    ("tags", Operation.MODELS, Surface.OLLAMA, "GET"),
+    ("tags", Operation.MODELS, Surface.OLLAMA, "HEAD"),
+    ("show", Operation.MODEL, Surface.OLLAMA, "POST"),
+    ("ps", Operation.RUNNING, Surface.OLLAMA, "GET"),
+    ("version", Operation.VERSION, Surface.OLLAMA, "GET"),
+)
+"""What Ollama's clients ask for, below `/api`. Models are neither fetched nor changed here."""
+
+_OLLAMA_PATHS = tuple(f"/api/{name}" for name in ("pull", "push", "create", "copy", "delete", "blobs/"))
 _OPENAI_PATHS = ("/v1/", "/chat/", "/models/", "/responses/", "/dashboard/", "/images/", "/audio/")
 _ANTHROPIC_PATHS = ("/v1/messages", "/messages", "/v1/v1/messages")
 _GEMINI_PATHS = ("/v1beta", "/v1/v1beta")
-_LISTS = {Surface.ANTHROPIC: anthropic_models, Surface.GEMINI: gemini_models}
+_PAGED = {Surface.ANTHROPIC: anthropic_models, Surface.GEMINI: gemini_models}
+_LISTS = {**_PAGED, Surface.OLLAMA: ollama_models}
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
 _SWITCHING, _OK, _UPGRADE_REQUIRED, _UNAVAILABLE = 101, 200, 426, 503
 _MAX_HEADS = 4096
@@ -133,6 +150,9 @@ class Table:
             for method in methods:
                 paths.setdefault(path, {})[method] = Endpoint(operation, surface)
 
+        # First of all, so that the operator may have the plain API in the place of one of these.
+        for path, operation, surface, method in _OLLAMA:
+            add(f"/api/{path}", operation, surface, method)
         add("/", Operation.PAGE, Surface.PLAIN, "GET")
         add("/", Operation.PROBE, Surface.PLAIN, "HEAD")
         add("/api/hello", Operation.PROBE, Surface.PLAIN, "HEAD")  # Claude Code looks there for a gateway.
@@ -197,6 +217,8 @@ class Table:
         if path.startswith(ADMIN_PREFIX):
             return Surface.ADMIN
         methods = self._paths.get(path)
+        if methods is None and path.startswith(_OLLAMA_PATHS):
+            return Surface.OLLAMA
         return next(iter(methods.values())).surface if methods else Surface.PLAIN
 
     def _model_at(self, path: str) -> Methods | None:
@@ -344,11 +366,15 @@ class Gateway:
         remembering: Remembering,
         conversing: Conversing,
         receiving: Receiving,
+        known: frozenset[str],
         site: Site,
         observers: Sequence[Observer],
         clock: Callable[[], float],
     ) -> None:
-        """Take the parts; `administration` is None where nobody may administer; `clock` is monotonic, in seconds."""
+        """Take the parts; `administration` is None where nobody may administer; `clock` is monotonic, in seconds.
+
+        `known` are the names of all models that the configuration or the gateway itself names.
+        """
         self._table = table
         self._admitting = admitting
         self._pipeline = pipeline
@@ -360,6 +386,7 @@ class Gateway:
         self._remembering = remembering
         self._conversing = conversing
         self._receiving = receiving
+        self._known = known
         self._site = site
         self._observers = observers
         self._clock = clock
@@ -501,6 +528,10 @@ class Gateway:
                 return self._site.scrape()
             case Operation.OPENAPI:
                 return self._site.openapi()
+            case Operation.VERSION:
+                return Reply(_OK, JSON_TYPE, ollama_models.VERSION)
+            case Operation.RUNNING:
+                return Reply(_OK, JSON_TYPE, ollama_models.RUNNING)
             case _:
                 return self._site.page(identified)
 
@@ -516,7 +547,7 @@ class Gateway:
             case Operation.USAGE:
                 return Reply(_OK, JSON_TYPE, await self._balances.usage(record, identified.envelope.query))
             case Operation.MODELS | Operation.MODEL:
-                return await self._list_models(identified)
+                return await self._list_models(identified, body)
             case _:
                 return self._answer_at_once(identified)
 
@@ -532,10 +563,12 @@ class Gateway:
             case _:
                 return await self._remembering.show(caller, response_id)
 
-    async def _list_models(self, identified: Identified) -> Reply:
+    async def _list_models(self, identified: Identified, body: bytes) -> Reply:
         caller, wanted = identified.caller, identified.endpoint.parameter
         surface = identified.endpoint.surface
         take = functools.partial(self._admitting.take, caller)
+        if surface is Surface.OLLAMA and identified.endpoint.operation is Operation.MODEL:
+            wanted = known_name(ollama_models.asked_model(body), self._known)
         if identified.endpoint.operation is Operation.MODEL:
             if not self._admitting.may_ask(caller, wanted):
                 raise CallerError(Kind.PERMISSION_DENIED, "key_model_not_allowed", parameters={"model": wanted[:100]})
@@ -543,7 +576,9 @@ class Gateway:
             return Reply(_OK, JSON_TYPE, _LISTS.get(surface, openai_models).encode_entry(found))
         entries = await self._listing.all(caller.key, take)
         allowed = tuple(entry for entry in entries if self._admitting.may_ask(caller, entry["id"]))
-        if (paged := _LISTS.get(surface)) is not None:
+        if surface is Surface.OLLAMA:
+            return Reply(_OK, JSON_TYPE, ollama_models.encode_list(allowed))
+        if (paged := _PAGED.get(surface)) is not None:
             return Reply(_OK, JSON_TYPE, paged.encode_list(allowed, identified.envelope.query))
         return Reply(_OK, JSON_TYPE, openai_models.encode_list(allowed))
 

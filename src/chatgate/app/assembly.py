@@ -44,8 +44,11 @@ from chatgate.protocols.anthropic.counting import AnthropicCounting
 from chatgate.protocols.anthropic.dialect import AnthropicDialect
 from chatgate.protocols.gemini.counting import GeminiCounting
 from chatgate.protocols.gemini.dialect import GeminiDialect
+from chatgate.protocols.ollama.call import Clocks
+from chatgate.protocols.ollama.dialect import OllamaDialect
+from chatgate.protocols.ollama.embedding import EmbedDialect, EmbedWriting
 from chatgate.protocols.openai_dialect import OpenAIDialect
-from chatgate.protocols.openai_media import MEDIA, MediaDialect
+from chatgate.protocols.openai_media import MEDIA, MediaDialect, MediaWriting
 from chatgate.protocols.openai_operations import OPERATIONS, OperationDialect
 from chatgate.protocols.plain import PlainDialect
 from chatgate.protocols.responses.dialect import ResponsesDialect
@@ -73,11 +76,14 @@ from chatgate.vocabulary.upstreams import Protocol, Target, Upstream
 _IDENTITY_BYTES = 24
 """So long is the random part of a response's id: to know it is all that callers without a key have to show."""
 
+_OPERATIONS: frozenset[Protocol] = frozenset(operation.protocol for operation in (*OPERATIONS, *MEDIA))
+
 _SPOKEN_BESIDES: dict[Protocol, frozenset[Protocol]] = {
-    "openai_chat": frozenset(operation.protocol for operation in (*OPERATIONS, *MEDIA)),
-    "openai_responses": frozenset(operation.protocol for operation in (*OPERATIONS, *MEDIA)),
+    "openai_chat": _OPERATIONS | {"ollama_embed", "ollama_embeddings"},
+    "openai_responses": _OPERATIONS | {"ollama_embed", "ollama_embeddings"},
     "anthropic": frozenset(),
     "gemini": frozenset(),
+    "ollama": frozenset({"ollama_generate", "ollama_embed", "ollama_embeddings"}),
 }
 
 if TYPE_CHECKING:
@@ -135,6 +141,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     models = _models(settings, {upstream.name: upstream for upstream in upstreams})
     states = _states(parts.log, predecessor)
     routing = Routing(models, default_targets=_targets(default, None), reserved_prefix=demo.PREFIX, states=states)
+    known = frozenset(routing.names)
     rules = tuple(rule_of(limit.amount, limit.per, limit.scope, limit.resource) for limit in settings.limits)
     counters = parts.keeping.counters(rules, predecessor.counters if predecessor else None)
     conversations = predecessor.conversations if predecessor else Conversations()
@@ -147,7 +154,14 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         keeps=settings.response_seconds > 0,
         drops_parts=settings.drops_unsupported,
     )
+    clocks = Clocks(time.time, time.monotonic)
     dialects: dict[Surface, Dialect] = {
+        Surface.OLLAMA: OllamaDialect("ollama", known, clocks, drops_parts=settings.drops_unsupported),
+        Surface.OLLAMA_GENERATE: OllamaDialect(
+            "ollama_generate", known, clocks, drops_parts=settings.drops_unsupported
+        ),
+        Surface.OLLAMA_EMBED: EmbedDialect("ollama_embed", known, clocks),
+        Surface.OLLAMA_EMBEDDINGS: EmbedDialect("ollama_embeddings", known, clocks),
         Surface.PLAIN: PlainDialect(default_model),
         Surface.OPENAI: OpenAIDialect(),
         Surface.ADMIN: OpenAIDialect(),
@@ -162,6 +176,10 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     writings: dict[Protocol, Writing] = {
         "openai_chat": ChatWriting(),
         **{operation.protocol: PassingWriting(operation.path) for operation in OPERATIONS},
+        **{operation.protocol: MediaWriting(operation.path) for operation in MEDIA},
+        "ollama_generate": PassingWriting("/api/generate"),
+        "ollama_embed": EmbedWriting(),
+        "ollama_embeddings": EmbedWriting(),
         **translated,
     }
     remembering = Remembering(Shelf(parts.keeping, settings.response_seconds), keeps=settings.response_seconds > 0)
@@ -250,6 +268,7 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         remembering=remembering,
         conversing=Conversing(responses, remembering),
         receiving=parts.receiving,
+        known=known,
         balances=Balances(Spending(parts.keeping), functools.partial(datetime.now, UTC)),
         administration=_administration(settings, parts),
         site=Site(

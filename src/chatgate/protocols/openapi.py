@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from chatgate import __version__
-from chatgate.protocols import openapi_gemini
+from chatgate.protocols import openapi_gemini, openapi_ollama
 from chatgate.protocols.openapi_components import COMPONENTS, ESTIMATED, IDS, STANDING, WHO, Part, json_body, schema
 
 
@@ -92,6 +92,7 @@ _TAGS = [
     {"name": "openai", "description": "OpenAI's protocol, for its SDKs and everything built on them."},
     {"name": "anthropic", "description": "Anthropic's protocol, for its SDKs and coding agents."},
     openapi_gemini.TAG,
+    openapi_ollama.TAG,
     {"name": "operations", "description": "For those who run the gateway."},
 ]
 
@@ -309,6 +310,7 @@ _PATHS: dict[str, Part] = {
             requestBody={"required": True, "content": json_body("AnthropicRequest")},
         )
     },
+    **openapi_ollama.PATHS,
     "/v1/models": {
         "get": _operation(
             "openai",

@@ -330,6 +330,14 @@ _SCHEMAS: Part = {
     "OperationAnswer": object_of(
         {}, "", description="OpenAI's answer, byte for byte as the provider sent it.", **_FREE
     ),
+    "OllamaRequest": object_of(
+        {"model": schema("ModelName"), "stream": {"type": "boolean", "default": True}},
+        "model",
+        description="What Ollama's protocol has for this path; docs/ollama.md says what is carried.",
+        **_FREE,
+    ),
+    "OllamaAnswer": object_of({}, "", description="What Ollama's protocol answers there.", **_FREE),
+    "OllamaError": object_of({"error": _TEXT}, "error"),
     "AnthropicRequest": object_of(
         {
             "model": schema("ModelName"),
@@ -422,6 +430,20 @@ def refusals(surface: str, situations: dict[str, str]) -> Part:
     }
 
 
+_OPENAI_SITUATIONS = {
+    "400": "Bad JSON or a wrong field.",
+    "401": "The key is missing, unknown, revoked, disabled or expired here, or refused by the provider.",
+    "403": "The address or the key may not do this, or the model has no known price where money is limited.",
+    "404": "There is no such model.",
+    **_COMMON_SITUATIONS,
+    "500": "A fault of the gateway's.",
+    "502": "Every provider that could be tried failed or gave a bad answer.",
+    "503": (
+        "The gateway or the model's providers are overloaded, or the gateway is being restarted, "
+        "or it cannot check keys or write down calls."
+    ),
+    "504": "Every provider that could be tried took too long.",
+}
 _RESPONSES = refusals(
     "Plain",
     {
@@ -434,23 +456,8 @@ _RESPONSES = refusals(
         **_COMMON_SITUATIONS,
         "500": "Every provider failed, the gateway is overloaded or being restarted, or the fault is the gateway's.",
     },
-) | refusals(
-    "OpenAI",
-    {
-        "400": "Bad JSON or a wrong field.",
-        "401": "The key is missing, unknown, revoked, disabled or expired here, or refused by the provider.",
-        "403": "The address or the key may not do this, or the model has no known price where money is limited.",
-        "404": "There is no such model.",
-        **_COMMON_SITUATIONS,
-        "500": "A fault of the gateway's.",
-        "502": "Every provider that could be tried failed or gave a bad answer.",
-        "503": (
-            "The gateway or the model's providers are overloaded, or the gateway is being restarted, "
-            "or it cannot check keys or write down calls."
-        ),
-        "504": "Every provider that could be tried took too long.",
-    },
-)
+) | refusals("OpenAI", _OPENAI_SITUATIONS)
+_RESPONSES |= refusals("Ollama", _OPENAI_SITUATIONS)
 _RESPONSES |= refusals(
     "Anthropic",
     {

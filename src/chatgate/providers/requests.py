@@ -35,6 +35,8 @@ class Requests:
         common = f"Host: {_host(upstream.origin)}\r\nUser-Agent: {_USER_AGENT}\r\nAccept-Encoding: identity\r\n"
         manner = _MANNERS[upstream.protocol]
         root = upstream.base_path
+        if manner.is_unversioned:
+            root = root.removesuffix("/v1")  # That is where the same server speaks OpenAI's protocol.
         if manner.version and _VERSION.search(root) is None:
             root += manner.version  # Its clients' base URLs come without.
         self._root = root
@@ -111,6 +113,7 @@ class _Manner(Struct, frozen=True):
     chat: str
     models: str
     version: str = ""
+    is_unversioned: bool = False
     models_lines: bytes = b""
 
 
@@ -133,6 +136,8 @@ _MANNERS: dict[Protocol, _Manner] = {
         models_lines=b"anthropic-version: 2023-06-01\r\n",
     ),
     "gemini": _Manner("", "/models?pageSize=1000", version="/v1beta"),
+    # Its list of models is asked for in OpenAI's protocol: https://docs.ollama.com/api/openai-compatibility (the same).
+    "ollama": _Manner("/api/chat", "/v1/models", is_unversioned=True),
 }
 
 

@@ -12,6 +12,7 @@ from chatgate.protocols import openai_models
 from chatgate.protocols.anthropic.upstream import Messages
 from chatgate.protocols.gemini import models as gemini_models
 from chatgate.protocols.gemini.upstream import Gemini
+from chatgate.protocols.ollama.upstream import OllamaChats
 from chatgate.protocols.responses.upstream import Responses
 from chatgate.vocabulary.errors import UpstreamError
 from chatgate.vocabulary.exchange import Verdict
@@ -35,6 +36,7 @@ def translations(clock: Callable[[], float], *, drops_parts: bool) -> dict[Proto
     return {
         "anthropic": Messages(clock, drops_parts=drops_parts),
         "gemini": Gemini(clock, drops_parts=drops_parts),
+        "ollama": OllamaChats(clock, drops_parts=drops_parts),
         "openai_responses": Responses(clock, drops_parts=drops_parts),
     }
 

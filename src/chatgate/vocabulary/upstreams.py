@@ -12,6 +12,7 @@ Protocol = Literal[
     "openai_chat",
     "anthropic",
     "gemini",
+    "ollama",
     "openai_responses",
     "openai_completions",
     "openai_embeddings",
@@ -22,8 +23,11 @@ Protocol = Literal[
     "openai_speech",
     "openai_transcriptions",
     "openai_translations",
+    "ollama_generate",
+    "ollama_embed",
+    "ollama_embeddings",
 ]
-"""What an upstream speaks. Those after Anthropic's are spoken besides OpenAI's chat, under the same base URL."""
+"""What an upstream speaks. Those after Ollama's chat are spoken besides one of the first, under the same base URL."""
 
 Continuation = Literal["assistant_last", "prefix", "partial", "continue_final_message"]
 """How a provider is asked to continue an assistant's message: it goes on with whatever assistant message comes last, or
