@@ -15,7 +15,7 @@ import tempfile
 from typing import TYPE_CHECKING, Final
 
 from chatgate.protocols.forms import Form, watch_of
-from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
+from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded, UpstreamError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +89,8 @@ class Beginning:
         self._size_bytes = 0
         self._is_whole = False
         self._is_taken = False
+        self._is_closed = False
+        self._reader: _Reader | None = None
 
     @property
     def length_bytes(self) -> int | None:
@@ -114,25 +116,34 @@ class Beginning:
 
     def open(self, start: int, end: int, replacement: bytes) -> Pieces:
         """Return all of it, with the bytes from `start` to `end` replaced, which are among those read."""
-        return _Reader(self, start, end, replacement)
+        self._reader = _Reader(self, start, end, replacement)
+        return self._reader
 
     def close(self) -> None:
         """Forget what was put by. May be called again."""
         self._receiving.put_by(-self._size_bytes)
         self._size_bytes = 0
+        self._is_closed = True
         self._file.close()
 
     def read_at(self, start: int, end: int) -> bytes:
-        """Return a piece of what was put by, b"" when there is nothing from `start` on."""
+        """Return a piece of what was put by, b"" when there is nothing from `start` on. Raises `CallerError`."""
+        if self._is_closed:  # The caller has left.
+            raise CallerError(Kind.INVALID_VALUE, "bad_request")
         if start >= min(end, self._size_bytes):
             return b""
         self._file.seek(start)
         return self._file.read(min(end, self._size_bytes, start + _PIECE_BYTES) - start)
 
-    async def next_of_rest(self) -> bytes:
-        """Return the next piece that was not put by; b"" once, at the end. Raises `GateError`."""
+    async def next_of_rest(self, reader: _Reader) -> bytes:
+        """Return the next piece that was not put by; b"" once, at the end. Raises `GateError`.
+
+        The rest is there for one reader, the last one: another target may have been asked beside the first.
+        """
         if self._is_whole:
             return b""
+        if reader is not self._reader:
+            raise UpstreamError("upstream_cut")
         self._is_taken = True
         piece = await self._upload.next_piece()
         if piece:
@@ -174,4 +185,4 @@ class _Reader:
             return piece
         piece = self._beginning.read_at(self._at, self._beginning.length_bytes or MAX_PUT_BY_BYTES)
         self._at += len(piece)
-        return piece or await self._beginning.next_of_rest()
+        return piece or await self._beginning.next_of_rest(self)

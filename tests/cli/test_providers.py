@@ -121,6 +121,19 @@ async def test_vendors_with_protocols_of_their_own_are_tried_in_them() -> None:
             assert upstream.calls[1].target == where
 
 
+async def test_ollama_is_tried_in_its_own_protocol(vendor: FakeUpstream) -> None:
+    """It answers in lines."""
+    models = scripts.whole({"data": [{"id": "m"}]})
+    counts = {"done": True, "prompt_eval_count": 3, "eval_count": 1}
+    answer = json.dumps({"model": "m", "message": {"content": "Hello."}, **counts}).encode()
+    lines = [("Content-Type", "application/x-ndjson")]
+    vendor.queue(models, scripts.whole(answer), scripts.whole(answer + b"\n", headers=lines))
+    code, said, output = await tried("ollama", "--base-url", vendor.base_url, OLLAMA_API_KEY=KEY)
+    assert code == 0, output
+    assert "Hello." in said["chat"]
+    assert [call.target for call in vendor.calls] == ["/v1/models", *["/api/chat"] * 2]
+
+
 async def test_the_key_comes_from_where_it_is_said(vendor: FakeUpstream, tmp_path: Path) -> None:
     """From a variable, a file, or the vendor's usual variable; without any there is no trial."""
     (tmp_path / "key").write_text(f"{KEY}\n")

@@ -56,8 +56,9 @@ class SizedBody:
     def read(self, data: bytes) -> bytes | None:
         """Take what is missing, return the rest."""
         missing = self._length - self.received_bytes
-        self._content += data[:missing]
-        self.received_bytes += min(len(data), missing)
+        piece = data[:missing]
+        self._content += piece
+        self.received_bytes += len(piece)
         return data[missing:] if len(data) >= missing else None
 
     @property

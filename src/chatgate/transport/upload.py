@@ -8,6 +8,8 @@ request; a task of its own sends, which is affordable for what brings files.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from typing import TYPE_CHECKING
 
 from chatgate.transport.answer import HEAD, HttpAnswer
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _LAST_CHUNK = b"0\r\n\r\n"
 _CHUNKED = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
 _FIRST_REFUSAL = 300
+_LAST_WORDS_BYTES = 64 << 10
 
 
 class UploadConnection(Connection):
@@ -61,9 +64,24 @@ class UploadConnection(Connection):
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Send no more."""
+        """Send no more, and hear what the upstream said before it left."""
         self._stop()
+        if isinstance(exc, ConnectionError) and self._answer is not None:
+            self._hear_last_words()
         super().connection_lost(exc)
+
+    def _hear_last_words(self) -> None:
+        """Read what has arrived and was not read.
+
+        A server that refuses a body it has not read to its end mostly answers and closes, which resets the connection.
+        Whoever is just writing then learns of the reset before the answer, though that is there.
+        """
+        transport = self._transport
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
+            return
+        with contextlib.suppress(OSError):
+            if data := os.read(transport.get_extra_info("socket").fileno(), _LAST_WORDS_BYTES):
+                self.data_received(data)
 
     def _finish(self, answer: HttpAnswer, *, may_keep: bool) -> None:
         is_sent = self._is_sent
@@ -83,10 +101,15 @@ class UploadConnection(Connection):
                     answer.deadline = min(self._clock() + timeouts.idle_seconds, give_up_at)
                 self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
                 await self._writable.wait()
+                await asyncio.sleep(0)  # What the upstream says is heard before it is sent more.
         except GateError as error:
             self.error, self._sending = error, None
             self.give_up("upstream_cut")
             return
+        except Exception:
+            self._sending = None
+            self.give_up("upstream_cut")
+            raise
         if is_chunked:
             self._write(_LAST_CHUNK)
         self._is_sent = True

@@ -56,12 +56,23 @@ _decode = msgspec.json.Decoder(_Request).decode
 class OllamaCall:
     """What a caller asked; `began_at` is when, on the monotonic clock, and `model` what it called its model."""
 
-    __slots__ = ("_document", "_drops_parts", "_last", "began_at", "model", "protocol", "shape")
+    __slots__ = ("_asked_model", "_document", "_drops_parts", "_last", "began_at", "model", "protocol", "shape")
 
     def __init__(
-        self, document: Document, model: str, protocol: Protocol, began_at: float, *, drops_parts: bool
+        self,
+        document: Document,
+        model: str,
+        protocol: Protocol,
+        began_at: float,
+        *,
+        asked_model: str,
+        drops_parts: bool,
     ) -> None:
-        """`drops_parts` says that parts which a target's protocol cannot carry may go missing."""
+        """`asked_model` is what the gateway calls the model.
+
+        `drops_parts` says that parts which a target's protocol cannot carry may go missing.
+        """
+        self._asked_model = asked_model
         self.protocol: Protocol = protocol
         self.shape: Shape = CHAT if protocol == "ollama" else COMPLETION
         self.model = model
@@ -81,7 +92,7 @@ class OllamaCall:
         upstream = target.upstream
         body, losses = to_chat(msgspec.json.decode(self._document.body), extended=not upstream.is_strict)
         dropped = losses.dropped(drops_parts=self._drops_parts)
-        body["model"] = target.sent_model or self.model.removesuffix(LATEST)
+        body["model"] = target.sent_model or self._asked_model
         if body["stream"] and upstream.takes_stream_options:
             body["stream_options"] = {"include_usage": True}
         for names in (upstream.renamed, upstream.unknown):
@@ -124,10 +135,12 @@ def decode_call(
         field = "messages" if protocol == "ollama" else "prompt"
         raise CallerError(Kind.INVALID_VALUE, "missing_field", param=field, parameters={"field": field})
     limit = request.options.num_predict if request.options is not None else None
+    asked_model = known_name(request.model, known)
     chat = ChatCall(
-        known_name(request.model, known),
+        asked_model,
         request.stream is not False,
         max_tokens=limit if limit is not None and limit > 0 else None,
         turns=turns,
     )
-    return Asked(chat, foreign=OllamaCall(checked, request.model, protocol, began_at, drops_parts=drops_parts))
+    call = OllamaCall(checked, request.model, protocol, began_at, asked_model=asked_model, drops_parts=drops_parts)
+    return Asked(chat, foreign=call)
