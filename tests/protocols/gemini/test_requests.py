@@ -291,6 +291,14 @@ def test_signatures_go_where_they_are_understood() -> None:
     assert losses.dropped(drops_parts=False) == ()
 
 
+def test_a_part_that_only_signs_is_no_part() -> None:
+    """Gemini's answers end with one, and callers send them back."""
+    request = {"contents": [HI, {"role": "model", "parts": [{"text": "a"}, {"thoughtSignature": "c2ln"}]}, HI]}
+    body, losses = to_openai(request, extended=True)
+    assert body["messages"][1] == {"role": "assistant", "content": "a"}
+    assert losses.dropped(drops_parts=False) == ("contents[].parts[].thoughtSignature",)
+
+
 def test_schemas_become_json_schemas() -> None:
     """Types in small letters, numbers as numbers, null as a type; what JSON schema does not know goes."""
     schema = {

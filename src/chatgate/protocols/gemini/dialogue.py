@@ -27,8 +27,10 @@ OUTPUT = "output"
 
 _AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mp3": "mp3", "audio/mpeg": "mp3"}
 _KINDS = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
-_HINTS = frozenset({"mediaResolution", "partMetadata"})
-_OURS = "https://generativelanguage.googleapis.com/"
+_SAYS_NOTHING = frozenset({"thought", "thoughtSignature", "partMetadata"})
+"""What a part has in which the model only signs."""
+
+_GOOGLES = "https://generativelanguage.googleapis.com/"
 _FILES_FOLLOW = "The tool's images and files follow."
 _CALL_FIELDS = frozenset({"id", "name", "args"})
 _RESULT_FIELDS = frozenset({"id", "name", "response", "parts"})
@@ -79,6 +81,8 @@ class _Dialogue:
         for part, where in _parts(content, path):
             if "functionCall" in part:
                 calls.append(self._call(part, where))
+            elif part.keys() <= _SAYS_NOTHING:
+                self._note_rest(part, where, "thought")
             elif "text" not in part:
                 self._losses.part(where)
             elif not part.get("thought"):
@@ -227,6 +231,6 @@ def _text_file(data: str) -> Json | None:
 def _file(file: Json, path: str) -> Json | None:
     """Return a file that is elsewhere, None when only Google can get it, or when it is no image."""
     uri, kind = required(file, "fileUri", path), str(file.get("mimeType") or "")
-    if not uri.startswith(("https://", "http://")) or uri.startswith(_OURS) or not kind.startswith("image/"):
+    if not uri.startswith(("https://", "http://")) or uri.startswith(_GOOGLES) or not kind.startswith("image/"):
         return None
     return {"type": "image_url", "image_url": {"url": uri}}
