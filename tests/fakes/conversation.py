@@ -71,6 +71,8 @@ class FakeConversation:
         """Take a message."""
         del request_id, arrived_at
         self.taken.append(text)
+        if text == b"broken":
+            raise LookupError(text)
         return FakeTurn(text.decode(), self._left)
 
     def farewell(self, gate: Gate, request_id: str, arrived_at: float) -> bytes:

@@ -187,6 +187,20 @@ def test_what_breaks_a_rule_ends_it(start: Callable[..., RunningServer], data: b
     assert eventually(lambda: server.server.in_flight == server.server.connections == 0)
 
 
+def test_a_bug_ends_one_connection(server: RunningServer) -> None:
+    """By a reset, and the call that runs with it."""
+    connection, reader = open_talk(server)
+    other, other_reader = open_talk(server)
+    with connection, other:
+        connection.sendall(text("a|hold"))
+        assert reader.said() == "here"
+        connection.sendall(text("broken"))
+        assert ends_in_reset(connection)
+        assert eventually(lambda: server.gate.left == ["client left"])
+        other.sendall(text("echo"))
+        assert other_reader.said() == "echo"
+
+
 def test_empty_fragments_cost_nothing(server: RunningServer) -> None:
     """However many there are."""
     connection, reader = open_talk(server)

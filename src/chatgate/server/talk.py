@@ -247,15 +247,22 @@ class Talk(Writing):
         if self._is_acting:
             return  # A turn that ended at once has come back here.
         self._is_acting = True
+        try:
+            self._act()
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug ends one connection and is logged sparingly
+            self._state.report(error)
+            self.abort()
+        self._is_acting = False
+        if self._unread and not self._is_full:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        self._hold_if_needed()
+
+    def _act(self) -> None:
         if not self._received and self._unread and not self._is_full:
             piece, self._unread = self._unread[:PIECE_BYTES], self._unread[PIECE_BYTES:]
             self._read(piece)
         while self._received and not self._is_full:
             self._take(self._received.popleft())
-        self._is_acting = False
-        if self._unread and not self._is_full:
-            asyncio.get_running_loop().call_soon(self._go_on)
-        self._hold_if_needed()
 
     def _read(self, piece: bytes) -> None:
         """Make frames of bytes."""
