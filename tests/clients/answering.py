@@ -72,6 +72,7 @@ def _call(text: str, tools: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
     known = {
         "look": {"at": "sea"},
         "Read": {"file_path": file},
+        "read_file": {"file_path": file},
         "exec_command": {"cmd": f"cat {file}"},
         "shell_command": {"command": f"cat {file}"},
     }
