@@ -83,14 +83,15 @@ def cut(body: bytes, chance: random.Random) -> list[bytes]:
 async def ask(gateway: Gateway, caller: str, model: str, *, stream: bool) -> http.Response:
     """Ask as a caller of a protocol does."""
     said = [{"role": "user", "content": "Hi"}]
-    path, body = {
+    asked: dict[str, tuple[str, Json]] = {
         "chat": ("/v1/chat/completions", {"messages": said, "stream_options": {"include_usage": True}}),
         "messages": ("/v1/messages", {"messages": said, "max_tokens": 40}),
         "responses": ("/v1/responses", {"input": "Hi"}),
         "gemini": ("", {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}),
         "ollama": ("/api/chat", {"messages": said}),
         "plain": ("/", {"user_content": "Hi"}),
-    }[caller]
+    }
+    path, body = asked[caller]
     if caller == "gemini":
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         path = f"/v1beta/models/{model}:{method}"
@@ -123,8 +124,8 @@ def said_whole(caller: str, told: Json) -> Said:
             counts = usage["promptTokenCount"], usage["candidatesTokenCount"]
             return "".join(part["text"] for part in candidate["content"]["parts"]), candidate["finishReason"], counts
         case "ollama":
-            counts = (told["prompt_eval_count"], told["eval_count"]) if "eval_count" in told else None
-            return told["message"]["content"], told["done_reason"], counts
+            evaluated = (told["prompt_eval_count"], told["eval_count"]) if "eval_count" in told else None
+            return told["message"]["content"], told["done_reason"], evaluated
         case _:
             return told["data"]["response"], None, None
 

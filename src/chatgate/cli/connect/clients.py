@@ -14,9 +14,6 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from chatgate.endpoints import Table
-from chatgate.vocabulary.errors import CallerError
-
 Protocol = Literal["openai_chat", "responses", "anthropic", "gemini"]
 
 PROTOCOLS: dict[Protocol, str] = {
@@ -27,12 +24,6 @@ PROTOCOLS: dict[Protocol, str] = {
 }
 """What each is called."""
 
-_PATHS: dict[Protocol, str] = {
-    "openai_chat": "/v1/chat/completions",
-    "responses": "/v1/responses",
-    "anthropic": "/v1/messages",
-    "gemini": "/v1beta/models/any:generateContent",
-}
 _FOLDER = files("chatgate.cli.connect").joinpath("catalog")
 _PLACEHOLDER = re.compile(r"@(URL|BASE|KEY|MODEL)@")
 # No quotes, backslashes and controls: what is filled in means the same in a shell, in JSON, YAML and TOML.
@@ -81,22 +72,13 @@ class Values(Struct, frozen=True):
 
 
 def load() -> dict[str, Client]:
-    """Return the clients by the files' names, those whose protocol is served first."""
+    """Return the clients by the files' names."""
     found = {
         entry.name.removesuffix(".toml"): msgspec.toml.decode(entry.read_bytes(), type=Client)
         for entry in _FOLDER.iterdir()
         if entry.name.endswith(".toml")
     }
-    return dict(sorted(found.items(), key=lambda item: (not is_served(item[1].protocol), item[0])))
-
-
-def is_served(protocol: Protocol) -> bool:
-    """Tell whether this gateway speaks a protocol."""
-    try:
-        Table("").find("POST", _PATHS[protocol])
-    except CallerError:
-        return False
-    return True
+    return dict(sorted(found.items()))
 
 
 def root_of(url: str) -> str:

@@ -7,14 +7,13 @@ is printed can be piped on.
 from __future__ import annotations
 
 import difflib
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from chatgate.app import plain_model
 from chatgate.cli.columns import table
-from chatgate.cli.connect.clients import PROTOCOLS, Client, Values, filled, is_served, load, root_of
+from chatgate.cli.connect.clients import PROTOCOLS, Client, Values, filled, load, root_of
 from chatgate.cli.options import load_or_exit
 from chatgate.cli.speaking import Speaker
 from chatgate.providers import demo, spec
@@ -46,9 +45,6 @@ def connect(client: str | None, url: str | None, key: str | None, model: str | N
         _list(clients, say)
         return
     chosen = _choose(client, clients)
-    if not is_served(chosen.protocol):
-        click.echo(say("connect_not_served", client=chosen.title, protocol=PROTOCOLS[chosen.protocol]), err=True)
-        sys.exit(1)
     model = model or _model(settings)
     shown_key = key or _key(settings, model)
     try:
@@ -66,9 +62,7 @@ def connect(client: str | None, url: str | None, key: str | None, model: str | N
 
 def _list(clients: Mapping[str, Client], say: Speaker) -> None:
     rows = [tuple(map(say, ("connect_name", "connect_title", "connect_protocol")))]
-    for name, client in clients.items():
-        later = "" if is_served(client.protocol) else f" ({say('connect_later')})"
-        rows.append((name, client.title, PROTOCOLS[client.protocol] + later))
+    rows += [(name, client.title, PROTOCOLS[client.protocol]) for name, client in clients.items()]
     for line in table(rows):
         click.echo(line)
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chatgate.cli.connect.clients import PROTOCOLS, Client, Values, filled, is_served, load
+from chatgate.cli.connect.clients import PROTOCOLS, Client, Values, filled, load
 from chatgate.cli.connect.command import PLACEHOLDER_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 VALUES = Values("http://127.0.0.1:5000", PLACEHOLDER_KEY, "gpt-6-luna")
 """What stands in the page for the reader's own."""
@@ -43,25 +43,17 @@ tool is called and answers, with a provider that speaks another protocol than th
 
 - the `openai` packages for Python and Node, by chat completions, by responses, and by responses over a WebSocket;
 - the `anthropic` packages for Python and TypeScript;
-- Codex, over HTTP and over a WebSocket, and Claude Code;
+- Codex, over HTTP and over a WebSocket, Claude Code and Gemini CLI;
 - `llm`, LangChain, LlamaIndex, pydantic-ai, openai-agents, and the Vercel AI SDK by four of its providers.
 """
 
 
 def page() -> str:
     """Return the page."""
-    clients = load()
-    served = {name: client for name, client in clients.items() if is_served(client.protocol)}
-    sections = [
-        _OPENING,
-        *_served(served),
-        _TESTED,
-        *_later(each for name, each in clients.items() if name not in served),
-    ]
-    return "\n".join(sections).rstrip() + "\n"
+    return "\n".join([_OPENING, *_sections(load()), _TESTED]).rstrip() + "\n"
 
 
-def _served(clients: Mapping[str, Client]) -> Iterator[str]:
+def _sections(clients: Mapping[str, Client]) -> Iterator[str]:
     for name, client in clients.items():
         yield f"## {client.title}\n"
         ran = (
@@ -72,14 +64,6 @@ def _served(clients: Mapping[str, Client]) -> Iterator[str]:
         for part in client.parts:
             yield f"In {part.where}:\n"
             yield f"```{part.language}\n{filled(client, part, VALUES).strip(chr(10))}\n```\n"
-
-
-def _later(clients: Iterable[Client]) -> Iterator[str]:
-    lines = [f"- {client.title}: {PROTOCOLS[client.protocol]}." for client in clients]
-    if lines:
-        yield "## Not yet\n"
-        yield "chatgate does not serve yet what these speak, so there is nothing to configure.\n"
-        yield from lines
 
 
 if __name__ == "__main__":
