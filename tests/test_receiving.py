@@ -132,3 +132,21 @@ async def test_files_are_reckoned_at_less_than_text(tmp_path: Path) -> None:
     async with begun(tmp_path, body) as (form, _):
         assert form.length_bytes == len(body) > WHOLE_BYTES
         assert 100 < len(form) < len(body) / 15
+
+
+@pytest.mark.parametrize(
+    ("declared", "passed"),
+    [
+        ('multipart/form-data; charset=utf-8; Boundary="abc"', "multipart/form-data; boundary=abc"),
+        ("Multipart/Form-Data; boundary=a:b; x=y", 'multipart/form-data; boundary="a:b"'),
+    ],
+)
+async def test_a_type_is_passed_as_it_was_understood(tmp_path: Path, declared: str, passed: str) -> None:
+    """Nothing goes along in which an upstream could read another boundary."""
+    boundary = b"abc" if "abc" in declared else b"a:b"
+    body = NAME + END
+    upload = FakeUpload(body.replace(FORM[1].partition("=")[2].encode(), boundary))
+    form, beginning = await Receiving(tmp_path).begin(upload, declared)
+    assert (form.error, form.content_type) == (None, passed)
+    assert beginning is not None
+    beginning.close()

@@ -15,7 +15,11 @@ from chatgate.i18n import LANGUAGES, Catalogues
 from chatgate.pipeline import Dialect
 from chatgate.protocols.anthropic.dialect import AnthropicDialect
 from chatgate.protocols.gemini.dialect import GeminiDialect
+from chatgate.protocols.ollama.call import Clocks
+from chatgate.protocols.ollama.dialect import OllamaDialect
+from chatgate.protocols.ollama.embedding import EmbedDialect
 from chatgate.protocols.openai_dialect import OpenAIDialect
+from chatgate.protocols.openai_media import MEDIA, MediaDialect
 from chatgate.protocols.openai_operations import OPERATIONS, OperationDialect
 from chatgate.protocols.plain import PlainDialect
 from chatgate.protocols.responses.dialect import ResponsesDialect
@@ -25,6 +29,7 @@ from chatgate.vocabulary.exchange import Envelope, Reply, Surface
 
 KEYS_URL = "https://provider.invalid/keys"
 CATALOGUES = Catalogues()
+CLOCKS = Clocks(lambda: 0.0, lambda: 0.0)
 DIALECTS: dict[Surface, Dialect] = {
     Surface.PLAIN: PlainDialect("gpt-x"),
     Surface.OPENAI: OpenAIDialect(),
@@ -34,6 +39,11 @@ DIALECTS: dict[Surface, Dialect] = {
     Surface.GEMINI_ARRAY: GeminiDialect(in_array=True),
     Surface.RESPONSES: ResponsesDialect(lambda: "0123", lambda: 0.0, keeps=False),
     **{operation.surface: OperationDialect(operation) for operation in OPERATIONS},
+    **{operation.surface: MediaDialect(operation) for operation in MEDIA},
+    Surface.OLLAMA: OllamaDialect("ollama", (), CLOCKS),
+    Surface.OLLAMA_GENERATE: OllamaDialect("ollama_generate", (), CLOCKS),
+    Surface.OLLAMA_EMBED: EmbedDialect("ollama_embed", (), CLOCKS),
+    Surface.OLLAMA_EMBEDDINGS: EmbedDialect("ollama_embeddings", (), CLOCKS),
 }
 FIELDS = {
     **{surface: {"error"} for surface in Surface},
@@ -61,7 +71,9 @@ def headers(answer: Reply) -> dict[str, str]:
 def message(answer: Reply) -> str:
     """Return the reason in words."""
     body: dict[str, Any] = json.loads(answer.body)
-    return str(body["data"]["response"] if "data" in body else body["error"]["message"])
+    if "data" in body:
+        return str(body["data"]["response"])
+    return str(body["error"]["message"] if isinstance(body["error"], dict) else body["error"])
 
 
 # --- Shape ------------------------------------------------------------------------------------------------------------

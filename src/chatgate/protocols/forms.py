@@ -6,6 +6,7 @@ the model's name stands, which is all of it that ever changes.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from chatgate.protocols.multipart import Watch, boundary_of
@@ -24,6 +25,7 @@ BYTES_PER_RECKONED_BYTE: Final = 16
 """A file is reckoned as a text of a sixteenth of its size, which is a token for every 64 bytes: speech at 6 kbit/s, the
 least that Opus has, makes ten or a dozen tokens a second."""
 
+_TOKEN: Final = re.compile(r"[0-9A-Za-z'+_.-]+")
 _UNKNOWN_LENGTH_BYTES: Final = 25 << 20
 """What a form of unknown length is reckoned at: the largest file that OpenAI takes for a transcript."""
 
@@ -57,7 +59,7 @@ class Form(bytes):
     def begun(cls, watch: Watch, source: Source, content_type: str, length_bytes: int | None) -> Self:
         """Return a form whose beginning was read."""
         form = cls()
-        form.watch, form.source, form.content_type = watch, source, content_type
+        form.watch, form.source, form.content_type = watch, source, _as_understood(content_type)
         form.length_bytes, form.error = length_bytes, None
         return form
 
@@ -112,6 +114,16 @@ class Form(bytes):
 def watch_of(content_type: str) -> Watch:
     """Return what watches a form. Raises `CallerError` when its type states no boundary."""
     return Watch(boundary_of(content_type), WANTED, SINGLE)
+
+
+def _as_understood(content_type: str) -> str:
+    """Return a form's type with nothing in it but the boundary, so that nobody reads another one in it."""
+    boundary = boundary_of(content_type).decode()
+    return (
+        f"multipart/form-data; boundary={boundary}"
+        if _TOKEN.fullmatch(boundary)
+        else (f'multipart/form-data; boundary="{boundary}"')
+    )
 
 
 class _Body:

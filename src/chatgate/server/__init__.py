@@ -6,6 +6,7 @@
     answer      the writing half of a connection: the `CallerPort` of the gateway
     talk        a connection that has become a WebSocket
     writing     what both write with: slow readers and the hard end
+    upload      bodies on their way in, and those that are handed on while they arrive
     connection  the reading half: one request at a time, and what happens when a rule is broken
     state       what the connections of one server share
     serving     the listener, the sweep over deadlines, the drain

@@ -24,13 +24,13 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
-from chatgate.server.answer import Answering, Phase
-from chatgate.server.body import Body, ChunkedBody, SizedBody, body_too_large
+from chatgate.server.answer import Phase
+from chatgate.server.body import ChunkedBody, SizedBody, body_too_large
 from chatgate.server.head import CHUNKED, Head, HeadReader
 from chatgate.server.run import Run
 from chatgate.server.state import ServerState
 from chatgate.server.talk import Talk, accept_key
-from chatgate.server.upload import ArrivingBody
+from chatgate.server.upload import ArrivingBody, Taking, brings_files
 from chatgate.server.writing import INFINITY
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
 from chatgate.vocabulary.exchange import Envelope, Identified, Reply, Upgrade
@@ -65,12 +65,10 @@ class Stage:
     SWITCHED: Final = 6
 
 
-class Connection(Answering):
+class Connection(Taking):
     """The reading half of a connection, and its life. `run` is that of the call being served, if there is one."""
 
     __slots__ = (
-        "_body",
-        "_body_began_at",
         "_envelope",
         "_identified",
         "_kept",
@@ -79,9 +77,6 @@ class Connection(Answering):
         "_reader",
         "_stage",
         "_talk",
-        "_unwanted_bytes",
-        "_upload",
-        "_was_kept_alive",
         "run",
     )
 
@@ -95,12 +90,7 @@ class Connection(Answering):
         self._kept = b""
         self._envelope: Envelope | None = None
         self._identified: Identified | None = None
-        self._body: Body | None = None
-        self._body_began_at = 0.0
-        self._unwanted_bytes = 0
         self._talk: Talk | None = None
-        self._upload: ArrivingBody | None = None
-        self._was_kept_alive = False
         self.run: Run | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -303,7 +293,7 @@ class Connection(Answering):
             raise CallerError(Kind.UNSUPPORTED_MEDIA_TYPE, "content_encoding_unsupported")
         limit_bytes, body_bytes = self._state.limits.body_bytes, head.body_bytes
         if body_bytes > limit_bytes:
-            if _brings_files(identified):
+            if brings_files(identified):
                 return self._begin_upload(identified, head, rest)
             # Many clients send the whole body before they read; those that are not far off shall see the answer.
             self._unwanted_bytes = body_bytes if body_bytes <= 2 * limit_bytes else 0
@@ -311,7 +301,7 @@ class Connection(Answering):
         if CHUNKED < body_bytes <= len(rest):
             self._serve(identified, rest[:body_bytes])
             return rest[body_bytes:]
-        if _brings_files(identified):
+        if brings_files(identified):
             return self._begin_upload(identified, head, rest)
         self._stage = Stage.BODY
         self._identified = identified
@@ -345,42 +335,6 @@ class Connection(Answering):
         """Do what is due at the end of a call, whose body may still be arriving (called by the run)."""
         self._end_upload()
         self._end_call(run, error)
-
-    def _hold(self, held: bool) -> None:  # noqa: FBT001 - a callback
-        """Stop reading a body whose reader is slow, or go on; the caller's clock stands still meanwhile."""
-        now = self._state.clock()
-        if held:
-            self._transport.pause_reading()
-            self._body_began_at -= now
-            self._wait_until(INFINITY)
-        else:
-            self._body_began_at += now
-            self._wait_until(self._body_deadline())
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
-
-    def _expire_upload(self, now: float) -> None:
-        """End a body that arrives too slowly; without one, nothing of a call is the connection's to end."""
-        self.deadline = INFINITY
-        if self._upload is not None and not self._upload.is_held:
-            self.deadline = self._body_deadline()
-            if self.deadline <= now:
-                self._upload.fail(CallerError(Kind.REQUEST_TIMEOUT, "request_timeout"))
-                self.deadline = INFINITY
-
-    def _end_upload(self) -> None:
-        """Forget a body that has arrived, or that nobody wants the rest of."""
-        upload, self._upload = self._upload, None
-        if upload is not None:
-            self._body = None
-            self._wait_until(INFINITY)
-            if upload.can_go_on and self._phase == Phase.UNANSWERED:
-                self._keep_alive = self._was_kept_alive
-            else:
-                self._unwanted_bytes = upload.missing_bytes  # Many clients send all of it before they read.
-                upload.leave()
-            if upload.is_held and not self._transport.is_closing():
-                self._transport.resume_reading()
 
     def _read_body(self, data: bytes) -> bytes:
         """Read on in a body, and serve the request when it is complete; return the bytes after it."""
@@ -509,24 +463,3 @@ class Connection(Answering):
         self._stage = Stage.CLOSING
         self._wait_until(self._state.clock() + self._state.limits.stall_seconds)
         self._transport.close()
-
-    def _wait_for_body(self) -> None:
-        self._body_began_at = self._state.clock()
-        self._wait_until(self._body_deadline())
-
-    def _body_deadline(self) -> float:
-        limits = self._state.limits
-        received_bytes = 0 if self._body is None else self._body.received_bytes
-        return self._body_began_at + limits.body_seconds + received_bytes / limits.body_bytes_per_second
-
-    def _wait_until(self, deadline: float) -> None:
-        """Set the deadline, unless it is that of a slow reader."""
-        if not self._write_paused:
-            self.deadline = deadline
-
-
-def _brings_files(identified: Identified) -> bool:
-    """Tell whether a body is a form that is handed on while it arrives."""
-    if not identified.endpoint.takes_files:
-        return False
-    return identified.envelope.headers.get(b"content-type", b"").lower().startswith(b"multipart/")

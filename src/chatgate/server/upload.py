@@ -1,7 +1,7 @@
-"""A body that is handed on while it arrives: the `Upload` of one request.
+"""Bodies on their way in: how long they may take, and those that are handed on while they arrive.
 
-Owns what has come and was not taken yet, and makes the caller wait while that is much. It knows neither sockets nor
-deadlines: the connection feeds it and is told when to read no more. Made by `connection` for requests that bring files.
+`ArrivingBody` is the `Upload` of one request: what has come and was not taken yet. `Taking` is the part of a connection
+that waits for bodies, and makes a caller wait whose body is read slowly. `connection` builds on both.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from chatgate.server.answer import Answering, Phase
+from chatgate.server.writing import INFINITY
 from chatgate.vocabulary.errors import CallerError, GateError, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chatgate.server.body import Body
+    from chatgate.server.state import ServerState
+    from chatgate.vocabulary.exchange import Identified
 
 UNTAKEN_BYTES: Final = 128 << 10
 """More than this that nobody has taken stops the reading."""
@@ -94,3 +98,78 @@ class ArrivingBody:
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
+
+
+class Taking(Answering):
+    """The part of a connection that waits for a body.
+
+    `_unwanted_bytes` is how much may still come that nobody reads.
+    """
+
+    __slots__ = ("_body", "_body_began_at", "_unwanted_bytes", "_upload", "_was_kept_alive")
+
+    def __init__(self, state: ServerState) -> None:
+        """Wait for nothing yet."""
+        super().__init__(state)
+        self._body: Body | None = None
+        self._body_began_at = 0.0
+        self._unwanted_bytes = 0
+        self._upload: ArrivingBody | None = None
+        self._was_kept_alive = False
+
+    def _hold(self, held: bool) -> None:  # noqa: FBT001 - a callback
+        """Stop reading a body whose reader is slow, or go on; the caller's clock stands still meanwhile."""
+        now = self._state.clock()
+        if held:
+            self._transport.pause_reading()
+            self._body_began_at -= now
+            self._wait_until(INFINITY)
+        else:
+            self._body_began_at += now
+            self._wait_until(self._body_deadline())
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def _expire_upload(self, now: float) -> None:
+        """End a body that arrives too slowly; without one, nothing of a call is the connection's to end."""
+        self.deadline = INFINITY
+        if self._upload is not None and not self._upload.is_held:
+            self.deadline = self._body_deadline()
+            if self.deadline <= now:
+                self._upload.fail(CallerError(Kind.REQUEST_TIMEOUT, "request_timeout"))
+                self.deadline = INFINITY
+
+    def _end_upload(self) -> None:
+        """Forget a body that has arrived, or that nobody wants the rest of."""
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            self._body = None
+            self._wait_until(INFINITY)
+            if upload.can_go_on and self._phase == Phase.UNANSWERED:
+                self._keep_alive = self._was_kept_alive
+            else:
+                self._unwanted_bytes = upload.missing_bytes  # Many clients send all of it before they read.
+                upload.leave()
+            if upload.is_held and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def _wait_for_body(self) -> None:
+        self._body_began_at = self._state.clock()
+        self._wait_until(self._body_deadline())
+
+    def _body_deadline(self) -> float:
+        limits = self._state.limits
+        received_bytes = 0 if self._body is None else self._body.received_bytes
+        return self._body_began_at + limits.body_seconds + received_bytes / limits.body_bytes_per_second
+
+    def _wait_until(self, deadline: float) -> None:
+        """Set the deadline, unless it is that of a slow reader."""
+        if not self._write_paused:
+            self.deadline = deadline
+
+
+def brings_files(identified: Identified) -> bool:
+    """Tell whether a body is a form that is handed on while it arrives."""
+    if not identified.endpoint.takes_files:
+        return False
+    return identified.envelope.headers.get(b"content-type", b"").lower().startswith(b"multipart/")
