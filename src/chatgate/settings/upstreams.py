@@ -25,7 +25,7 @@ OPENAI_COMPATIBLE = "openai_compatible"
 """The provider of an upstream that names none."""
 
 _OPENAI_ORIGIN = read_base_url(OPENAI_BASE_URL)[0]
-_KEYED = frozenset({OPENAI, "anthropic", "gemini"})
+_KEYED = frozenset({OPENAI, "openai_responses", "anthropic", "gemini"})
 """Providers at whose own addresses nothing answers without a key."""
 
 _CREDENTIAL_KEYS = ("api_key", "api_keys", "api_key_env", "api_key_file")

@@ -88,6 +88,7 @@ class Plan(Struct):
             # A port of this machine says nothing about the program that listens on it.
             if known_url is not None and known_url.startswith("https:") and read_base_url(known_url) == address:
                 provider = known
+                break  # Of two ways to one address the first by name is the usual one.
         name = self._free_name(wanted)
         self.upstreams.append(Upstream(name, provider, base_url, secret, variable, in_flight))
         return name
