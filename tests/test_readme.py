@@ -27,7 +27,7 @@ from msgspec import NODEFAULT, Struct
 
 from chatgate.cli import main
 from chatgate.cli.chat import chat
-from chatgate.endpoints import Table
+from chatgate.paths import Table
 from chatgate.protocols import openai_errors, plain
 from chatgate.protocols.anthropic import errors as anthropic_errors
 from chatgate.protocols.gemini import errors as gemini_errors

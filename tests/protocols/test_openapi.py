@@ -12,7 +12,7 @@ import pytest
 from chatgate.administration import description
 from chatgate.administration.routes import PREFIX
 from chatgate.administration.routes import ROUTES as ADMIN_ROUTES
-from chatgate.endpoints import Table
+from chatgate.paths import Table
 from chatgate.protocols import openai_errors, openapi, plain
 from chatgate.protocols.anthropic import errors as anthropic_errors
 from chatgate.protocols.gemini import errors as gemini_errors

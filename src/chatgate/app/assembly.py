@@ -35,9 +35,10 @@ from chatgate.attempts.stream import Stream
 from chatgate.balances import Balances
 from chatgate.conversing import Conversing
 from chatgate.counting import Counting
-from chatgate.endpoints import Gateway, Site, Table
+from chatgate.endpoints import Gateway, Site
 from chatgate.i18n import LANGUAGES, Catalogues, language_of_locale
 from chatgate.listing import Listing, Upstreams
+from chatgate.paths import Table
 from chatgate.pipeline import Dialect, Pipeline
 from chatgate.protocols import openai_models, openapi
 from chatgate.protocols.anthropic.counting import AnthropicCounting
