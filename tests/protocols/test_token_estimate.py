@@ -28,7 +28,15 @@ def find(self, method: str, path: str) -> Endpoint:
 @pytest.mark.parametrize(("text", "counted"), [(ENGLISH, 66), (CHINESE, 39), (RUSSIAN, 29), (CODE, 30)])
 def test_an_estimate_is_near_the_count(text: str, counted: int) -> None:
     """Within a fifth, which is what short texts allow."""
-    assert token_estimate.of_text(text * 3) == pytest.approx(3 * counted, rel=0.2)
+    assert token_estimate.estimated(text * 3) == pytest.approx(3 * counted, rel=0.2)
+    assert token_estimate.of_text(text) == counted
+
+
+def test_without_the_extra_there_is_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And for what the tokenizer does not take."""
+    assert token_estimate.of_text("half \ud800 of it") == token_estimate.estimated("half \ud800 of it")
+    monkeypatch.setattr(token_estimate, "_count", None)
+    assert token_estimate.of_text(ENGLISH) == token_estimate.estimated(ENGLISH) != 66
 
 
 def test_only_what_a_model_reads_is_counted() -> None:
@@ -56,5 +64,5 @@ def test_anything_has_an_estimate(value: Any) -> None:
 @given(st.text(), st.text())
 def test_more_text_never_has_fewer_tokens(first: str, second: str) -> None:
     """A space between two texts only adds them up."""
-    both = token_estimate.of_text(f"{first} {second}")
-    assert both >= max(token_estimate.of_text(first), token_estimate.of_text(second)) - 1
+    both = token_estimate.estimated(f"{first} {second}")
+    assert both >= max(token_estimate.estimated(first), token_estimate.estimated(second)) - 1
