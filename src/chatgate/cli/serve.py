@@ -62,6 +62,7 @@ def banner(settings: Settings, default_model: str, host: str, port: int) -> Iter
     yield _line("OpenAI", f"{root}/v1")
     yield _line("Anthropic", root)
     yield _line("Gemini", root)
+    yield _line("Ollama", root)
     for upstream in settings.upstreams:
         where = f"{upstream.origin!r}{upstream.base_path}"
         proxy = upstream.origin.proxy
