@@ -49,6 +49,7 @@ from chatgate.protocols.ollama.call import Clocks
 from chatgate.protocols.ollama.dialect import OllamaDialect
 from chatgate.protocols.ollama.embedding import EmbedDialect, EmbedWriting
 from chatgate.protocols.openai_dialect import OpenAIDialect
+from chatgate.protocols.openai_embeddings import EmbeddingDialect, EmbeddingWriting
 from chatgate.protocols.openai_media import MEDIA, MediaDialect, MediaWriting
 from chatgate.protocols.openai_operations import OPERATIONS, OperationDialect
 from chatgate.protocols.plain import PlainDialect
@@ -83,8 +84,8 @@ _SPOKEN_BESIDES: dict[Protocol, frozenset[Protocol]] = {
     "openai_chat": _OPERATIONS | {"ollama_embed", "ollama_embeddings"},
     "openai_responses": _OPERATIONS | {"ollama_embed", "ollama_embeddings"},
     "anthropic": frozenset(),
-    "gemini": frozenset(),
-    "ollama": frozenset({"ollama_generate", "ollama_embed", "ollama_embeddings"}),
+    "gemini": frozenset({"openai_embeddings"}),
+    "ollama": frozenset({"openai_embeddings", "ollama_generate", "ollama_embed", "ollama_embeddings"}),
 }
 
 if TYPE_CHECKING:
@@ -171,12 +172,14 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         Surface.GEMINI_ARRAY: GeminiDialect(in_array=True, drops_parts=settings.drops_unsupported),
         Surface.RESPONSES: responses,
         **{operation.surface: OperationDialect(operation) for operation in OPERATIONS},
+        Surface.EMBEDDINGS: EmbeddingDialect(),
         **{operation.surface: MediaDialect(operation) for operation in MEDIA},
     }
     translated = translations(time.time, drops_parts=settings.drops_unsupported)
     writings: dict[Protocol, Writing] = {
         "openai_chat": ChatWriting(),
         **{operation.protocol: PassingWriting(operation.path) for operation in OPERATIONS},
+        "openai_embeddings": EmbeddingWriting(),
         **{operation.protocol: MediaWriting(operation.path) for operation in MEDIA},
         "ollama_generate": PassingWriting("/api/generate"),
         "ollama_embed": EmbedWriting(),
