@@ -1,7 +1,8 @@
 """OpenAI's smaller operations: legacy completions, embeddings, moderations. Bytes pass through.
 
-They go to upstreams that speak OpenAI's protocol, and nothing else can answer them. Limits, budgets, routing and the
-record are a chat's; what differs is where they go, what an answer looks like, and what it says that it cost.
+They go to upstreams that speak OpenAI's protocol; only embeddings can be had elsewhere (`openai_embeddings`). Limits,
+budgets, routing and the record are a chat's; what differs is where they go, what an answer looks like, and what it says
+that it cost.
 Sources (read 2026-11-23): https://platform.openai.com/docs/api-reference/completions,
 https://platform.openai.com/docs/api-reference/embeddings, https://platform.openai.com/docs/api-reference/moderations.
 """

@@ -7,11 +7,15 @@ protocol writes these two, and names them where the gateway is built.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
+from chatgate.protocols import openai_chat
+from chatgate.protocols.losses import Losses
+from chatgate.protocols.reading import Json
 from chatgate.vocabulary.chat import Asked
 from chatgate.vocabulary.exchange import OutboundRequest
 from chatgate.vocabulary.upstreams import Target
@@ -73,6 +77,27 @@ class Translation(Writing, Protocol):
 
     def decoder(self) -> StreamDecoder:
         """Return what reads one stream."""
+
+
+def through_chat(
+    asked: Asked,
+    target: Target,
+    chat_body: bytes | None,
+    translate: Callable[[Json], tuple[Json, Losses]],
+    *,
+    drops_parts: bool,
+) -> tuple[bytes, tuple[str, ...]]:
+    """Write a call in another protocol by way of OpenAI's chat; return the body, and what it goes without.
+
+    `chat_body` and `drops_parts` are as elsewhere. Raises `CallerError` when it cannot be carried.
+    """
+    dropped: tuple[str, ...] = ()
+    if chat_body is None and asked.foreign is not None:
+        chat_body, dropped = asked.foreign.encode_chat(target)
+    elif chat_body is None:
+        chat_body = openai_chat.encode_request(asked.chat, target)
+    request, losses = translate(msgspec.json.decode(chat_body))
+    return msgspec.json.encode(request), dropped + losses.dropped(drops_parts=drops_parts)
 
 
 class ChatWriting:

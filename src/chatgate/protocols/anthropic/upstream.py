@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import msgspec
-
-from chatgate.protocols import openai_chat
 from chatgate.protocols.anthropic import errors
 from chatgate.protocols.anthropic.decoder import StreamDecoder
 from chatgate.protocols.anthropic.message import to_completion
 from chatgate.protocols.anthropic.to_messages import to_messages
-from chatgate.protocols.translation import Written
+from chatgate.protocols.translation import Written, through_chat
 from chatgate.vocabulary.chat import Asked
 from chatgate.vocabulary.upstreams import Target
 
@@ -44,14 +41,8 @@ class Messages:
         foreign = asked.foreign
         if foreign is not None and foreign.protocol == "anthropic" and passes:
             return Written(foreign.encode_own(target.sent_model), passed_lines(headers), is_native=True)
-        dropped: tuple[str, ...] = ()
-        if chat_body is None and foreign is not None:
-            chat_body, dropped = foreign.encode_chat(target)
-        elif chat_body is None:
-            chat_body = openai_chat.encode_request(asked.chat, target)
-        request, losses = to_messages(msgspec.json.decode(chat_body))
-        dropped += losses.dropped(drops_parts=self._drops_parts)
-        return Written(msgspec.json.encode(request), _line(b"anthropic-version", VERSION), dropped)
+        body, dropped = through_chat(asked, target, chat_body, to_messages, drops_parts=self._drops_parts)
+        return Written(body, _line(b"anthropic-version", VERSION), dropped)
 
     def decode_whole(self, body: bytes) -> bytes:
         """Return a message as a completion. Raises `UpstreamError`."""

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-import msgspec
-
-from chatgate.protocols import openai_chat
 from chatgate.protocols.gemini import errors
 from chatgate.protocols.gemini.answer import to_completion
 from chatgate.protocols.gemini.decoder import StreamDecoder
 from chatgate.protocols.gemini.to_gemini import to_gemini
-from chatgate.protocols.translation import Written
+from chatgate.protocols.translation import Written, through_chat
 from chatgate.vocabulary.chat import Asked
 from chatgate.vocabulary.upstreams import Target
 
@@ -54,14 +51,8 @@ class Gemini:
         path = path_of(target.sent_model or asked.chat.asked_model, method)
         if foreign is not None and foreign.protocol == "gemini" and passes:
             return Written(foreign.encode_own(target.sent_model), is_native=True, path=path)
-        dropped: tuple[str, ...] = ()
-        if chat_body is None and foreign is not None:
-            chat_body, dropped = foreign.encode_chat(target)
-        elif chat_body is None:
-            chat_body = openai_chat.encode_request(asked.chat, target)
-        request, losses = to_gemini(msgspec.json.decode(chat_body))
-        dropped += losses.dropped(drops_parts=self._drops_parts)
-        return Written(msgspec.json.encode(request), dropped=dropped, path=path)
+        body, dropped = through_chat(asked, target, chat_body, to_gemini, drops_parts=self._drops_parts)
+        return Written(body, dropped=dropped, path=path)
 
     def decode_whole(self, body: bytes) -> bytes:
         """Return a response as a completion. Raises `UpstreamError`."""

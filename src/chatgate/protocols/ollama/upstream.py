@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import msgspec
-
-from chatgate.protocols import openai_chat
 from chatgate.protocols.ollama.answer import to_completion, to_openai_error
 from chatgate.protocols.ollama.decoder import StreamDecoder
 from chatgate.protocols.ollama.to_ollama import to_ollama
-from chatgate.protocols.translation import Written
+from chatgate.protocols.translation import Written, through_chat
 from chatgate.vocabulary.chat import Asked
 from chatgate.vocabulary.upstreams import Target
 
@@ -39,14 +36,8 @@ class OllamaChats:
         foreign = asked.foreign
         if foreign is not None and foreign.protocol == "ollama" and passes:
             return Written(foreign.encode_own(target.sent_model), is_native=True)
-        dropped: tuple[str, ...] = ()
-        if chat_body is None and foreign is not None:
-            chat_body, dropped = foreign.encode_chat(target)
-        elif chat_body is None:
-            chat_body = openai_chat.encode_request(asked.chat, target)
-        request, losses = to_ollama(msgspec.json.decode(chat_body))
-        dropped += losses.dropped(drops_parts=self._drops_parts)
-        return Written(msgspec.json.encode(request), dropped=dropped)
+        body, dropped = through_chat(asked, target, chat_body, to_ollama, drops_parts=self._drops_parts)
+        return Written(body, dropped=dropped)
 
     def decode_whole(self, body: bytes) -> bytes:
         """Return a whole answer as a completion. Raises `UpstreamError`."""

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from chatgate.protocols import openai_chat, sse
+from chatgate.protocols import sse
 from chatgate.protocols.responses.decoder import ChatDecoder, to_chat_completion
 from chatgate.protocols.responses.to_responses import to_responses
-from chatgate.protocols.translation import Written
+from chatgate.protocols.translation import Written, through_chat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,14 +47,8 @@ class Responses:
         foreign = asked.foreign
         if foreign is not None and foreign.protocol == "openai_responses" and passes:
             return Written(foreign.encode_own(target.sent_model), is_native=True, path=PATH)
-        dropped: tuple[str, ...] = ()
-        if chat_body is None and foreign is not None:
-            chat_body, dropped = foreign.encode_chat(target)
-        elif chat_body is None:
-            chat_body = openai_chat.encode_request(asked.chat, target)
-        request, losses = to_responses(msgspec.json.decode(chat_body))
-        dropped += losses.dropped(drops_parts=self._drops_parts)
-        return Written(msgspec.json.encode(request), dropped=dropped, path=PATH)
+        body, dropped = through_chat(asked, target, chat_body, to_responses, drops_parts=self._drops_parts)
+        return Written(body, dropped=dropped, path=PATH)
 
     def decode_whole(self, body: bytes) -> bytes:
         """Return a response as a completion. Raises `UpstreamError`."""
