@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chatgate.protocols import openai_chat, sse
+from chatgate.protocols import document, openai_chat, sse
 from chatgate.protocols.openai_chat import MAX_TOKENS_COUNT
 from chatgate.protocols.openai_dialect import OpenAIDialect
 from chatgate.protocols.openai_stream import DONE, OpenAIRelay
@@ -174,6 +175,38 @@ def test_messages_are_looked_into(message: str, reason: str) -> None:
     openai_chat.decode_request(b'{"model":"m","messages":[%b]}' % quoted.encode())
     allowed = message.replace("[" * 62, "[" * 61).replace("]" * 62, "]" * 61).replace("1e999", "1").replace("808", "8")
     openai_chat.decode_request(b'{"model":"m","messages":[%b]}' % allowed.encode())
+
+
+_NUMBERS = ["1", "0.7", "1e400", "-1e400", str(2**63), str(-(2**63) - 1), "9" * 400, "0." + "1" * 398, "0." + "1" * 399]
+
+
+@pytest.mark.parametrize("number", _NUMBERS, ids=lambda number: number[:20])
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens", "n", "temperature", "top_p", "seed", "x"])
+def test_no_number_escapes_the_checks_because_its_field_is_known(field: str, number: str) -> None:
+    """What is no number that others could read is refused in a field that is read here as in any other."""
+
+    def is_json(read: Callable[[bytes], object]) -> bool:
+        try:
+            read(
+                b'{"model":"m","messages":[{"role":"user","content":"Hi"}],"%b":%b}' % (field.encode(), number.encode())
+            )
+        except CallerError as error:
+            return error.kind is not Kind.INVALID_JSON
+        return True
+
+    assert is_json(openai_chat.decode_request) is is_json(document.parse)
+
+
+@pytest.mark.parametrize("again", [b'"model":"m"', b'"mod\\u0065l": "m"', b' "stream" : false', b'"messages" : []'])
+@pytest.mark.parametrize("comma", [b",", b", "])
+def test_a_field_may_be_there_once(again: bytes, comma: bytes) -> None:
+    """Of two models another parser could take the other one, however they are written."""
+    body = comma.join(
+        [b'{"model":"a"', b'"messages":[{"role":"user","content":"a\\n"}]', b'"stream":true', again + b"}"]
+    )
+    with pytest.raises(CallerError) as caught:
+        openai_chat.decode_request(body)
+    assert caught.value.reason == "duplicate_field"
 
 
 def test_multipart_is_refused_and_everything_else_is_read_as_json() -> None:

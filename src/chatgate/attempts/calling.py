@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from chatgate.attempts.attempt import Attempt
+from chatgate.protocols import openai_chat
 from chatgate.routing.affinity import Conversations
 from chatgate.routing.hedging import FirstTokenTimes, HedgeShare
 from chatgate.routing.plan import Plan
@@ -184,7 +185,7 @@ class Calling:
 def _conversation_of(model: str, chat: ChatCall) -> tuple[int, bool]:
     """Return what a conversation is known by, its system text and first question, and whether it has gone on since."""
     opening: list[bytes | str] = [model]
-    turns = chat.turns or chat.messages
+    turns = chat.turns or chat.messages if chat.document is None else openai_chat.turns_of(chat.document)
     for turn in turns:
         opening.append(turn.content if isinstance(turn.content, str) else bytes(turn.content))
         if turn.role not in _LEADING_ROLES:

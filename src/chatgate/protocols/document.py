@@ -35,6 +35,7 @@ MAX_NUMBER_CHARACTERS = 400
 
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_UNREADABLE = (msgspec.DecodeError, RecursionError)
 _STRING_OF_BRACKETS = re.compile(rb'"[^"]*"')
 _ALIKE = bytes.maketrans(b"123456789E{", b"000000000e[")
 _TELLING_NOTHING = bytes(set(range(256)) - set(b'0123456789eE+[{,:"'))
@@ -55,19 +56,28 @@ _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 _JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "array": "array"}
 
 
-def parse(body: bytes, left_out: str | None = None) -> Document:
+def parse(body: bytes, left_out: frozenset[str] = frozenset()) -> Document:
     """Check and open a JSON object.
 
-    The field `left_out` is not looked into: who calls does that by `check`, or by decoding it as something that can
-    hold no number and no nesting. Raises `CallerError` of kind `INVALID_JSON`.
+    The fields `left_out` are not looked into: who calls does that by `check`, or by decoding them as something that can
+    hold no nesting, and no number that is out of range or longer than `MAX_NUMBER_CHARACTERS`. Raises `CallerError` of
+    kind `INVALID_JSON`.
     """
-    fields = _open(body)
-    if len(fields) > MAX_FIELDS:
-        raise _refusal("invalid_json", detail=f"over {MAX_FIELDS} fields")
-    check([raw for name, raw in fields.items() if len(raw) > _HARMLESS_BYTES and name != left_out], depth=2)
-    if not _is_plain(body, fields) and body != _spaced(fields) and locate(body, fields) is None:
-        _refuse_duplicates(body)
-        body = _encode(fields)
+    if not body.isascii():
+        _check_utf8(body)
+    try:
+        fields = _decode_fields(body)
+    except _UNREADABLE as error:
+        raise _refusal_of_all(error) from None
+    if not fields.keys() <= left_out:
+        _check_fields(fields, left_out)
+    terse = _encode(fields)
+    # What is there beside the fields, written as tersely as can be, are spaces, escapes, or a key that is there twice;
+    # that takes two quotes, a colon, a comma, its own characters, and a value.
+    if body != terse and (
+        not fields or len(body) - len(terse) >= _TWICE_BYTES + min(map(len, fields)) or body.find(b"\\") >= 0
+    ):
+        body = _without_doubt(body, fields)
     return Document(body, fields)
 
 
@@ -92,32 +102,34 @@ def check(values: Sequence[bytes | msgspec.Raw], depth: int) -> None:
         _check_numbers(text)
 
 
-def _is_plain(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
-    """Tell whether each key is there once and is written without escapes, as far as that is told by the length alone.
-
-    What is there beside the fields, written as tersely as can be, are spaces, escapes, or a key that is there twice;
-    that takes two quotes, a colon, a comma, its own characters, and a value.
-    """
-    terse = _encode(fields)
-    if body == terse or not fields:
-        return True
-    return len(body) - len(terse) < _TWICE_BYTES + min(map(len, fields)) and body.find(b"\\") < 0
-
-
-def _open(body: bytes) -> dict[str, msgspec.Raw]:
-    if not body.isascii():
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            raise _refusal("body_not_utf8") from None
+def _check_utf8(body: bytes) -> None:
     try:
-        return _decode_fields(body)
-    except msgspec.ValidationError:
-        raise _refusal("body_not_object") from None
-    except msgspec.DecodeError as error:
-        raise _refusal("invalid_json", detail=str(error)) from None
-    except RecursionError:
-        raise _refusal("body_too_deep", limit=MAX_DEPTH) from None
+        body.decode()
+    except UnicodeDecodeError:
+        raise _refusal("body_not_utf8") from None
+
+
+def _check_fields(fields: dict[str, msgspec.Raw], left_out: frozenset[str]) -> None:
+    if len(fields) > MAX_FIELDS:
+        raise _refusal("invalid_json", detail=f"over {MAX_FIELDS} fields")
+    check([raw for name, raw in fields.items() if len(raw) > _HARMLESS_BYTES and name not in left_out], depth=2)
+
+
+def _without_doubt(body: bytes, fields: dict[str, msgspec.Raw]) -> bytes:
+    """Return a body in which each key is there once and is written without escapes; refuse one that has a key twice."""
+    if body == _spaced(fields) or locate(body, fields) is not None:
+        return body
+    _refuse_duplicates(body)
+    return _encode(fields)
+
+
+def _refusal_of_all(error: Exception) -> CallerError:
+    """Return what the caller is told of a body that is no JSON object."""
+    if isinstance(error, msgspec.ValidationError):
+        return _refusal("body_not_object")
+    if isinstance(error, msgspec.DecodeError):
+        return _refusal("invalid_json", detail=str(error))
+    return _refusal("body_too_deep", limit=MAX_DEPTH)
 
 
 def refusal_of(error: msgspec.ValidationError) -> CallerError:

@@ -7,13 +7,15 @@ Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-23).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from chatgate.protocols import document, openai_errors, sse
-from chatgate.vocabulary.chat import ChatCall, Usage
+from chatgate.vocabulary.chat import ChatCall, Turn, Usage
 from chatgate.vocabulary.document import Document
 from chatgate.vocabulary.errors import CallerError, Kind, Phrase, UpstreamError
 from chatgate.vocabulary.upstreams import Target, Upstream
@@ -24,7 +26,11 @@ MAX_MODEL_NAME = 256
 MAX_TOKENS_COUNT = 10**8
 """A provider's count above this is no count."""
 
-_Positive = Annotated[int, Meta(ge=1)]
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_Positive = Annotated[int, Meta(ge=1, le=_MOST)]
+_PlainNumber = Annotated[float, Meta(ge=-1e15, le=1e15)]
+"""A number that is within range even if it is a whole one."""
+
 _NULL = Raw(b"null")
 
 
@@ -33,20 +39,23 @@ class _RequestMessage(Struct):
     content: Raw = _NULL
 
 
-class _PlainMessage(_RequestMessage, forbid_unknown_fields=True):
-    """A message with nothing in it that could be deep or a number, but for its content."""
+class _PlainMessage(Struct, forbid_unknown_fields=True):
+    """A message with nothing in it that could be deep or a number."""
 
+    role: str
+    content: str | None = None
     name: str | None = None
 
 
-_Message = TypeVar("_Message", bound=_RequestMessage)
+_Message = TypeVar("_Message")
+_Number = TypeVar("_Number")
 
 
 class _StreamOptions(Struct):
     include_usage: bool | None = None
 
 
-class _Request(Struct, Generic[_Message]):
+class _Request(Struct, Generic[_Message, _Number]):
     model: str
     messages: Annotated[list[_Message], Meta(min_length=1)]
     stream: bool | None = None
@@ -54,11 +63,11 @@ class _Request(Struct, Generic[_Message]):
     max_tokens: _Positive | None = None
     max_completion_tokens: _Positive | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    seed: int | None = None
+    temperature: _Number | None = None
+    top_p: _Number | None = None
+    presence_penalty: _Number | None = None
+    frequency_penalty: _Number | None = None
+    seed: Annotated[int, Meta(ge=_LEAST, le=_MOST)] | None = None
     stop: str | list[str] | None = None
     user: str | None = None
 
@@ -112,15 +121,16 @@ class _Written(Struct):
     content: Any = None
 
 
-_decode_plain = msgspec.json.Decoder(_Request[_PlainMessage]).decode
-_decode_request = msgspec.json.Decoder(_Request[_RequestMessage]).decode
+_decode_plain = msgspec.json.Decoder(_Request[_PlainMessage, _PlainNumber]).decode
+_decode_request = msgspec.json.Decoder(_Request[_RequestMessage, float]).decode
+_decode_turns = msgspec.json.Decoder(list[_RequestMessage]).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_outline = msgspec.json.Decoder(_Outline).decode
 _decode_written = msgspec.json.Decoder(_Written).decode
 _decode_counts = msgspec.json.Decoder(_Counts).decode
 
-_NULL = Raw(b"null")
-_TEXT_OR_NULL, _LIST = frozenset(b'"n'), ord("[")
+_TEXT_LIST_OR_NULL = frozenset(b'"[n')
+_PLAIN_FIELDS = frozenset(_Request.__struct_fields__) - {"stream_options"}
 _NO_ERRORS = (b"{}", b'""')
 _NOT_WRITTEN = frozenset({"id", "role", "type", "thoughtSignature", "inlineData"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -134,60 +144,61 @@ def decode_request(body: bytes) -> ChatCall:
 
     Raises `CallerError` of kind `INVALID_JSON` or `INVALID_VALUE`, the latter with the path of the field.
     """
-    checked = document.parse(body, left_out="messages")
-    request: _Request[_PlainMessage] | _Request[_RequestMessage]
-    is_plain = True
+    checked = document.parse(body, left_out=_PLAIN_FIELDS)
+    request: _Request[_PlainMessage, float] | _Request[_RequestMessage, float]
     try:
         request = _decode_plain(checked.body)
     except msgspec.ValidationError:
         # Messages have more fields, or something is wrong; the usual way tells.
-        is_plain = False
-        _check_messages(checked)
-        request = _decode_any(checked.body)
-    check_model_name(request.model)
-    for index, message in enumerate(request.messages):
-        begins_with = memoryview(message.content)[0]
-        if begins_with not in _TEXT_OR_NULL:
-            if begins_with != _LIST:
-                field = f"messages[{index}].content"
-                raise CallerError(
-                    Kind.INVALID_VALUE,
-                    "wrong_type",
-                    param=field,
-                    parameters={"field": field, "expected": Phrase("type_string")},
-                )
-            if is_plain:
-                is_plain = False
-                _check_messages(checked)
-    stream = request.stream is True
-    wants_usage = request.stream_options is not None and request.stream_options.include_usage is True
+        request = _decode_closely(checked)
+    else:
+        # A number could be long only where there is more than messages.
+        if len(body) - len(checked.fields["messages"]) > document.MAX_NUMBER_CHARACTERS:
+            _check_left_out(checked)
+    model, options = request.model, request.stream_options
+    check_model_name(model)
     return ChatCall(
-        request.model,
-        stream,
-        wants_usage=wants_usage,
+        model,
+        request.stream is True,
+        wants_usage=options is not None and options.include_usage is True,
         max_tokens=request.max_completion_tokens or request.max_tokens,
         document=checked,
-        turns=request.messages,
         choices=request.n or 1,
     )
 
 
-def _check_messages(checked: Document) -> None:
-    """Look into the messages for what other parsers may not take."""
-    messages = checked.fields.get("messages")
-    if messages is not None:
-        document.check([messages], depth=2)
+def _check_left_out(checked: Document) -> None:
+    """Look into what may hold more than plain values."""
+    document.check([raw for name, raw in checked.fields.items() if name in _PLAIN_FIELDS], depth=2)
 
 
-def _decode_any(body: bytes) -> _Request[_RequestMessage]:
+def _decode_closely(checked: Document) -> _Request[_RequestMessage, float]:
+    """Read a body with messages of any kind, or refuse it with the path of what is wrong."""
+    _check_left_out(checked)
     try:
-        return _decode_request(body)
+        request = _decode_request(checked.body)
     except msgspec.ValidationError as error:
         raise document.refusal_of(error) from None
+    for index, message in enumerate(request.messages):
+        if memoryview(message.content)[0] not in _TEXT_LIST_OR_NULL:
+            field = f"messages[{index}].content"
+            raise CallerError(
+                Kind.INVALID_VALUE,
+                "wrong_type",
+                param=field,
+                parameters={"field": field, "expected": Phrase("type_string")},
+            )
+    return request
 
 
+def turns_of(asked: Document) -> Sequence[Turn]:
+    """Return the messages of a caller's body."""
+    return _decode_turns(asked.fields["messages"])
+
+
+@lru_cache(maxsize=1024)
 def check_model_name(model: str) -> None:
-    """Refuse a name that no provider could have given to a model."""
+    """Refuse a name that no provider could have given to a model; names that were taken are remembered."""
     if not model or len(model) > MAX_MODEL_NAME or not model.isprintable() or model.strip() != model:
         raise CallerError(Kind.INVALID_VALUE, "invalid_field", param="model", parameters={"field": "model"})
 

@@ -56,10 +56,10 @@ class ChatCall(Struct, frozen=True, gc=False):
     `asked_model` is the name that the caller asked for. `stream` and `wants_usage` say what the caller wants back,
     whatever is asked of the upstream.
 
-    Either `document` is the caller's own OpenAI chat object, to be forwarded with only the named keys changed, and
-    `turns` are its messages; or it is None, and `messages` and `max_tokens` say it all. `max_tokens` is what the caller
-    allows for each of `choices` answers, None when that is left to the provider. Without `is_counted` no provider says
-    what such a call took.
+    Either `document` is the caller's own OpenAI chat object, to be forwarded with only the named keys changed; or it is
+    None, and `messages` and `max_tokens` say it all, but for a body in another protocol, whose messages are `turns`.
+    `max_tokens` is what the caller allows for each of `choices` answers, None when that is left to the provider.
+    Without `is_counted` no provider says what such a call took.
     """
 
     asked_model: str
