@@ -109,7 +109,6 @@ class Talking:
 
     def _head(self, lane: str, request_id: str, arrived_at: float) -> TurnEnvelope:
         head = self._envelope
-        # The headers are the same object each time: they are not judged anew by who has judged them.
         return TurnEnvelope(
             request_id, "POST", head.path, head.query, head.headers, head.peer, arrived_at, lane, self._recent
         )

@@ -9,6 +9,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec.structs import replace
+
 from chatgate.paths import ADMIN, CONVERSATION, in_callers_protocol
 from chatgate.protocols import openai_models, page, plain
 from chatgate.protocols.anthropic import models as anthropic_models
@@ -29,6 +31,7 @@ from chatgate.vocabulary.exchange import (
     Surface,
     Upgrade,
 )
+from chatgate.vocabulary.identity import KeyKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -78,8 +81,8 @@ _PAGED = {Surface.ANTHROPIC: anthropic_models, Surface.GEMINI: gemini_models}
 _LISTS = {**_PAGED, Surface.OLLAMA: ollama_models}
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
 _SWITCHING, _OK, _UPGRADE_REQUIRED, _UNAVAILABLE = 101, 200, 426, 503
-_MAX_HEADS = 4096
 _BROWSER = b"text/html"
+_GATEWAY = KeyKind.GATEWAY
 _PREPARATION = Endpoint(Operation.RESPONSE_PREPARATION, Surface.RESPONSES)
 _KEPT = (
     Operation.RESPONSE,
@@ -206,14 +209,10 @@ class Gateway:
         self._site = site
         self._observers = observers
         self._clock = clock
-        self._identified: dict[int, Identified] = {}
         self.draining = False
 
     def arrive(self, envelope: Envelope) -> Identified | Reply:
         """Judge a request by its head: who it is and what it is for, or the answer that it gets at once."""
-        before = self._identified.get(id(envelope.headers))
-        if before is not None and _is_repeated(envelope, before.envelope) and self._admitting.knows(before.caller):
-            return Identified(envelope, before.endpoint, before.caller, before.language)
         address = self._admitting.locate(envelope)
         endpoint: Endpoint | None = None
         error = None
@@ -230,7 +229,6 @@ class Gateway:
                 self._administrator().arrive(identified)
                 return identified
             if endpoint.operation in _SERVED or not (self._admitting.tells_at_once or endpoint is CONVERSATION):
-                self._remember(identified)
                 return identified
             if endpoint is CONVERSATION:
                 _check_upgrade(envelope)
@@ -245,6 +243,14 @@ class Gateway:
             reply = self._refusal(endpoint.surface, error, envelope, standing)
         self._note(envelope, endpoint, address.text, reply.status, error)
         return reply
+
+    def again(self, before: Identified, request_id: str, arrived_at: float) -> Identified | None:
+        """Return what `arrive` would of another request with the same head by the same peer; None to ask it."""
+        caller = before.caller
+        if before.endpoint is ADMIN or (caller.key.kind is _GATEWAY and not self._admitting.knows(caller)):
+            return None
+        envelope = replace(before.envelope, request_id=request_id, arrived_at=arrived_at)
+        return Identified(envelope, before.endpoint, caller, before.language)
 
     def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Return the answer to a request that broke a rule of the wire."""
@@ -420,13 +426,6 @@ class Gateway:
         # RFC 9110 section 15.5.22 (read 2026-11-23). Codex, for one, goes on over HTTP then, and after 405 does not.
         return _in_http(reply) if error.reason == "no_websocket" else reply
 
-    def _remember(self, identified: Identified) -> None:
-        """Keep what a head has said: the next one of its connection is mostly the same, headers and all."""
-        if len(self._identified) >= _MAX_HEADS:
-            self._identified.clear()
-        # As long as the headers are kept here, their id is nobody else's.
-        self._identified[id(identified.envelope.headers)] = identified
-
     def _note(self, envelope: Envelope, endpoint: Endpoint, address: str, status: int, error: GateError | None) -> None:
         """Tell the observers; probes are not worth a line."""
         if endpoint.operation in _UNLOGGED:
@@ -460,14 +459,3 @@ def _check_upgrade(envelope: Envelope) -> None:
     origin = headers.get(b"origin")
     if origin is not None and origin.partition(b"://")[2] != headers.get(b"host"):
         raise CallerError(Kind.PERMISSION_DENIED, "origin_not_allowed")
-
-
-def _is_repeated(envelope: Envelope, before: Envelope) -> bool:
-    """Tell whether a head is one that was there before; its reader uses the headers again then."""
-    return (
-        envelope.headers is before.headers
-        and envelope.path is before.path
-        and envelope.method is before.method
-        and envelope.query is before.query
-        and envelope.peer is before.peer
-    )

@@ -111,7 +111,7 @@ async def test_a_change_is_finished_and_logged_when_whoever_asked_has_left(offic
         await office.desk.create_key(asked(b'{"name": "anna"}'))
 
     run = Run(ask(), lambda _, error: ended.append(error))
-    run.start()
+    run.step()
     await asyncio.sleep(0)
     run.cancel("left")
     await asyncio.sleep(0.01)

@@ -331,7 +331,7 @@ async def test_a_call_without_a_task_finds_its_key(ring: Keyring, shelf: Shelf) 
 
     runs = [Run(call(), lambda _run, error: ended.append(error)) for _ in range(3)]
     for run in runs:
-        run.start()
+        run.step()
     runs[0].cancel("left")
     await asyncio.sleep(0)
     await asyncio.sleep(0)

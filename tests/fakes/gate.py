@@ -13,6 +13,7 @@ r"""A gateway small enough to test a server against: it answers by path, and rem
     /bug           raises
     /twice         replies twice, which is a bug
     /bad-head      a bug in the judgement of the head
+    /never-again   is not let in again without being judged anew
     /talk          becomes a WebSocket, where a `FakeConversation` answers
     /no-talk       is refused with 401 when it would become one
 
@@ -23,6 +24,8 @@ cancellation pass.
 from __future__ import annotations
 
 import asyncio
+
+from msgspec import structs
 
 from chatgate.vocabulary.errors import GateError, Kind
 from chatgate.vocabulary.exchange import (
@@ -53,13 +56,15 @@ ENDPOINT = Endpoint(Operation.CHAT, Surface.PLAIN, takes_files=True)
 class FakeGate:
     """The gateway of the tests.
 
-    `envelopes` are those that arrived, `served` the paths and bodies that came to be served, `errors` the reasons and
-    parameters of refusals, `left` the messages that tasks were cancelled with, `conversations` those that began.
+    `envelopes` are those that arrived, `repeated` how many of them were let in by the judgement of another, `served`
+    the paths and bodies that came to be served, `errors` the reasons and parameters of refusals, `left` the messages
+    that tasks were cancelled with, `conversations` those that began.
     """
 
     def __init__(self) -> None:
         """Remember nothing yet."""
         self.envelopes: list[Envelope] = []
+        self.repeated = 0
         self.served: list[tuple[str, bytes]] = []
         self.errors: list[tuple[str, dict[str, object]]] = []
         self.left: list[str] = []
@@ -77,6 +82,14 @@ class FakeGate:
         if envelope.path in ("/talk", "/no-talk"):
             return Upgrade(101, b"x-request-id: %b\r\n" % envelope.request_id.encode(), b"", identified)
         return identified
+
+    def again(self, before: Identified, request_id: str, arrived_at: float) -> Identified | None:
+        """Let them in again, except on /never-again."""
+        if before.envelope.path == "/never-again":
+            return None
+        self.repeated += 1
+        self.envelopes.append(structs.replace(before.envelope, request_id=request_id, arrived_at=arrived_at))
+        return structs.replace(before, envelope=self.envelopes[-1])
 
     async def converse(self, identified: Identified) -> FakeConversation | Reply:
         """Begin a conversation, except on /no-talk."""

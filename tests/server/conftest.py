@@ -48,6 +48,7 @@ def server(shared: RunningServer) -> RunningServer:
     gate = shared.gate
     for memory in (gate.envelopes, gate.served, gate.errors, gate.left, gate.conversations):
         memory.clear()
+    gate.repeated = 0
     return shared
 
 

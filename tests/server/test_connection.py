@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+import time
 from collections.abc import Callable
 
 import pytest
 
+from fakes.gate import FakeGate
 from server.running import (
     RunningServer,
     answer,
@@ -35,6 +37,74 @@ def test_a_connection_carries_many_requests(server: RunningServer) -> None:
     assert len(ids) == 20
     assert all(each.startswith("req_") for each in ids)
     assert {envelope.peer for envelope in server.gate.envelopes} == {"127.0.0.1"}
+
+
+def percents(body: bytes) -> bytes:
+    """Return a request whose head has the sign of formats in it."""
+    return request("/echo?100%25", body, lines=b"X-Share: 5%d%\r\n")
+
+
+@pytest.mark.parametrize("cut", range(0, len(percents(b"first")), 7))
+def test_a_head_that_is_repeated_is_read_the_same(server: RunningServer, cut: int) -> None:
+    """Wherever the network cuts the request, whatever its length, and with others right behind it."""
+    bodies = (b"first", b"the second one", b"", b"fourth", b"and the last")
+    requests = [percents(body) for body in bodies]
+    with server.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for data, last in ((requests[0], bodies[0]), (requests[1], bodies[1]), (b"".join(requests[2:]), bodies[-1])):
+            connection.sendall(data[:cut])
+            if cut:
+                time.sleep(0.002)  # Mostly the other side reads meanwhile; what is told holds either way.
+            connection.sendall(data[cut:])
+            read_until(connection, b"\r\n\r\n" + last)
+    assert tuple(body for _, body in server.gate.served) == bodies
+    assert len({each.request_id for each in server.gate.envelopes}) == len(bodies)
+    assert {(each.path, each.query, each.headers[b"x-share"]) for each in server.gate.envelopes} == {
+        ("/echo", "100%25", b"5%d%")
+    }
+
+
+def test_what_was_judged_counts_for_the_same_head_only(server: RunningServer) -> None:
+    """Another path, another line, or a length written in another way is looked at as if it were the first."""
+    same, counted = request("/size", b"1234"), []
+    others = (
+        request("/echo", b"1234"),
+        request("/size", b"1234", lines=b"X-More: 1\r\n"),
+        same.replace(b": 4\r", b": 04\r"),
+        request("/never-again", b"1234"),
+        b"GET /echo HTTP/1.1\r\nHost: gate.test\r\n\r\n",
+    )
+    with server.connect() as connection:
+        for data in (same, same, *(each for other in others for each in (other, same, same))):
+            connection.sendall(data)
+            assert answer(connection).read() in (b"4", b"1234", b"")
+            counted.append(server.gate.repeated)
+    # The length in another way is read as the same head, only not as quickly.
+    assert counted == [0, 1, 1, 1, 2, 2, 2, 3, 4, 5, 6, 6, 6, 7, 7, 7, 8]
+
+
+def test_no_judgement_of_one_gateway_counts_for_another(start: Callable[..., RunningServer]) -> None:
+    """After the configuration was read anew, a caller who stays connected is judged by it."""
+    server, gate = start(), FakeGate()
+    with server.connect() as connection:
+        for replaced in (False, False, True, True):
+            if replaced:
+                server.server.gate = gate
+            connection.sendall(request("/echo", b"abc"))
+            assert answer(connection).read() == b"abc"
+    assert (len(server.gate.envelopes), server.gate.repeated) == (2, 1)
+    assert (len(gate.envelopes), gate.repeated) == (2, 1)
+
+
+def test_a_repeated_head_with_too_much_behind_it_is_refused(start: Callable[..., RunningServer]) -> None:
+    """The cap holds for the second request as for the first."""
+    server = start(body_bytes=100)
+    with server.connect() as connection:
+        for body in (b"x" * 100, b"y" * 100, b"z" * 101):
+            connection.sendall(request("/size", body))
+            response = answer(connection)
+        assert (response.status, response.read()) == (413, b"body_too_large")
+    assert [body[:1] for _, body in server.gate.served] == [b"x", b"y"]
 
 
 @pytest.mark.parametrize("path", ["/echo", "/refused"])

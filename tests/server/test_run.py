@@ -24,7 +24,7 @@ class Ends:
     def start(self, coroutine: Coroutine[Any, None, None]) -> Run:
         """Start one."""
         run = Run(coroutine, self)
-        run.start()
+        run.step()
         return run
 
     def __call__(self, run: Run, error: BaseException | None) -> None:
@@ -47,7 +47,7 @@ async def turns(count: int = 3) -> None:
 
 
 async def test_what_need_not_wait_is_over_at_once(ends: Ends) -> None:
-    """The whole coroutine runs inside of `start`, and its end is told once."""
+    """The whole coroutine runs inside of `step`, and its end is told once."""
     said: list[str] = []
 
     async def quick() -> None:
@@ -107,7 +107,7 @@ async def test_it_may_await_whatever_a_task_may() -> None:
 
     over = asyncio.Event()
     run = Run(waiting(), lambda *_: over.set())
-    run.start()
+    run.step()
     assert got == []
     await asyncio.wait_for(over.wait(), 5)
     assert got == ["future", "future", "task", [1, 2], "shielded", "waited for", "7"]
@@ -249,7 +249,7 @@ async def test_it_is_cancelled_at_its_next_wait_when_it_is_not_waiting(ends: End
             said.append("cleaned up")
 
     runs.append(Run(writing(), ends))
-    runs[0].start()
+    runs[0].step()
     await turns()
     assert said == ["written", "cleaned up"]
     assert [repr(error) for error in ends.errors] == ["CancelledError('client left')"]

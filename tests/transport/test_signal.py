@@ -58,7 +58,7 @@ async def test_a_task_is_woken_again_and_again(signal: Signal) -> None:
 async def test_a_run_is_woken_at_once(signal: Signal) -> None:
     """Inside of whoever fires."""
     heard: list[int] = []
-    Run(_wait(signal, 3, heard), lambda *_: None).start()
+    Run(_wait(signal, 3, heard), lambda *_: None).step()
     for number in range(3):
         signal.fire()
         assert heard == list(range(number + 1))
@@ -68,7 +68,7 @@ async def test_a_task_and_a_run_may_take_turns(signal: Signal) -> None:
     """Each is woken in its own way, whoever waited before."""
     heard: list[int] = []
     for _ in range(2):
-        Run(_wait(signal, 1, heard), lambda *_: None).start()
+        Run(_wait(signal, 1, heard), lambda *_: None).step()
         signal.fire()
         assert heard.pop() == 0
         task = asyncio.create_task(_wait(signal, 1, heard))

@@ -60,22 +60,27 @@ class Answering(Writing):
 
     def reply(self, reply: Reply) -> None:
         """Send a whole answer and end it."""
-        if not self._opens(Phase.ANSWERED):
+        if self._phase != Phase.UNANSWERED:
+            self._forgive("begin an answer")
             return
-        body = reply.body
-        if reply.status in BODILESS:
+        self._phase = Phase.ANSWERED
+        state, status, body = self._state, reply.status, reply.body
+        line = b"" if self._keep_alive and not (self._is_http_10 or state.draining) else self._connection_line()
+        if status in BODILESS:
             length, body = b"", b""
         else:
             length = b"Content-Length: %d\r\n" % len(body)
-        opening = self._state.opening(reply.status)
         if self._wants_head_only:
             body = b""
-        self._transport.write(b"".join((opening, reply.headers, length, self._connection_line(), b"\r\n", body)))
+        opening = state.openings.get(status) or state.opening(status)
+        self._transport.write(b"".join((opening, reply.headers, length, line, b"\r\n", body)))
 
     def start_stream(self, status: int, headers: bytes) -> None:
         """Send the head of an answer whose length is not known: in chunks, or until the end of the connection."""
-        if not self._opens(Phase.STREAMING):
+        if self._phase != Phase.UNANSWERED:
+            self._forgive("begin an answer")
             return
+        self._phase = Phase.STREAMING
         if self._is_http_10:
             self._keep_alive = False
             coding = b""
@@ -111,15 +116,8 @@ class Answering(Writing):
         self._write_paused = False
         self._wake()
 
-    def _opens(self, phase: int) -> bool:
-        """Enter a phase from the unanswered one; False when nobody is there to hear it."""
-        if self._phase != Phase.UNANSWERED:
-            self._forgive("begin an answer")
-            return False
-        self._phase = phase
-        return True
-
     def _forgive(self, what: str) -> None:
+        """Do nothing when nobody is there to hear it; else it is a bug."""
         if self._phase != Phase.GONE:
             raise RuntimeError(f"cannot {what} in phase {self._phase}")
 

@@ -24,16 +24,18 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
+from msgspec import Struct
+
 from chatgate.server.answer import Phase
 from chatgate.server.body import ChunkedBody, SizedBody, body_too_large
-from chatgate.server.head import CHUNKED, Head, HeadReader
+from chatgate.server.head import CHUNKED, END_OF_HEAD, Head, HeadReader
 from chatgate.server.run import Run
 from chatgate.server.state import ServerState
 from chatgate.server.talk import Talk, accept_key
 from chatgate.server.upload import ArrivingBody, Taking, brings_files
 from chatgate.server.writing import INFINITY
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
-from chatgate.vocabulary.exchange import Envelope, Identified, Reply, Upgrade
+from chatgate.vocabulary.exchange import Envelope, Gate, Identified, Reply, Upgrade
 
 KEPT_BYTES: Final = 64 << 10
 """More than this of requests that wait for their turn stops the reading."""
@@ -65,13 +67,25 @@ class Stage:
     SWITCHED: Final = 6
 
 
+class _Known(Struct, frozen=True, gc=False):
+    """What `gate` made of a head, and `form`, that head as a format for the length of its body."""
+
+    form: bytes
+    identified: Identified
+    gate: Gate
+
+
 class Connection(Taking):
-    """The reading half of a connection, and its life. `run` is that of the call being served, if there is one."""
+    """The reading half of a connection, and its life. `run` is that of the call being served, if there is one.
+
+    `_known` is the last head, when its request was served and nothing has come after it.
+    """
 
     __slots__ = (
         "_envelope",
         "_identified",
         "_kept",
+        "_known",
         "_loop",
         "_peer",
         "_reader",
@@ -88,6 +102,7 @@ class Connection(Taking):
         self._peer = ""
         self._loop = asyncio.get_running_loop()
         self._kept = b""
+        self._known: _Known | None = None
         self._envelope: Envelope | None = None
         self._identified: Identified | None = None
         self._talk: Talk | None = None
@@ -112,10 +127,28 @@ class Connection(Taking):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes (called by the transport)."""
-        if self.run is not None or self._kept:
-            self._keep(data)
-        else:
-            self._consume(data)
+        known, state = self._known, self._state
+        try:
+            if known is not None and self.run is None and not self._write_paused:
+                content = data.partition(END_OF_HEAD)[2]
+                if data.startswith(known.form % len(content)) and known.gate is state.gate:
+                    # The usual case: the last head once more with all of its body, and nothing else.
+                    identified = known.gate.again(known.identified, state.new_request_id(), state.clock())
+                    if identified is not None and len(content) <= state.limits.body_bytes:
+                        self._phase = Phase.UNANSWERED
+                        self._stage = Stage.SERVING
+                        self.run = run = Run(known.gate.serve(identified, content, self), self._end_call)
+                        run.step()
+                        return
+            if self.run is not None or self._kept:
+                self._keep(data)
+            else:
+                self._read(data)
+        except CallerError as error:
+            self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug ends one connection and is logged sparingly
+            state.report(error)
+            self.abort()
 
     def eof_received(self) -> bool:
         """Close: whoever sends no more is taken to have left (called by the transport)."""
@@ -178,16 +211,6 @@ class Connection(Taking):
         if self._stage == Stage.HEAD and not self._reader.has_begun and not self._kept:
             self._close()
 
-    def _consume(self, data: bytes) -> None:
-        """Read requests; one that breaks a rule is the last."""
-        try:
-            self._read(data)
-        except CallerError as error:
-            self._refuse(error)
-        except Exception as error:  # noqa: BLE001 - the boundary: a bug ends one connection and is logged sparingly
-            self._state.report(error)
-            self.abort()
-
     def _read(self, data: bytes) -> None:
         """Read until the bytes are used up, or until something has to be waited for."""
         heads = 0
@@ -238,28 +261,31 @@ class Connection(Taking):
     def _go_on(self) -> None:
         """Read the bytes that were put by, if it is their turn."""
         if self._kept and self._stage == Stage.HEAD and not self._write_paused and self._phase != Phase.GONE:
-            self._consume(self._take_kept())
+            self.data_received(self._take_kept())
 
     def _read_head(self, data: bytes) -> bytes:
         """Read on in a head; return the bytes that were not used."""
-        has_begun = self._reader.has_begun
+        has_begun, known, state = self._reader.has_begun, self._known, self._state
         if not has_begun:
             self._phase = Phase.UNANSWERED
-            self._envelope = None
+            self._envelope = self._known = None
             self._is_http_10 = self._wants_head_only = False
         found = self._reader.read(data)
         if found is None:
             if self._reader.has_begun and not has_begun:
-                self._wait_until(self._state.clock() + self._state.limits.header_seconds)
+                self._wait_until(state.clock() + state.limits.header_seconds)
             return b""
         head, rest = found
         self._is_http_10 = head.is_http_10
         self._wants_head_only = head.method == "HEAD"
         self._keep_alive = head.keep_alive
-        state = self._state
-        self._envelope = Envelope(
-            state.new_request_id(), head.method, head.path, head.query, head.headers, self._peer, state.clock()
-        )
+        request_id, now = state.new_request_id(), state.clock()
+        if known is not None and known.gate is state.gate and known.identified.envelope.headers is head.headers:
+            again = state.gate.again(known.identified, request_id, now)
+            if again is not None:
+                self._envelope = again.envelope
+                return self._begin_body(again, head, rest)
+        self._envelope = Envelope(request_id, head.method, head.path, head.query, head.headers, self._peer, now)
         verdict = state.gate.arrive(self._envelope)
         if isinstance(verdict, Reply):
             return self._answer_by_head(verdict, head, rest)
@@ -328,7 +354,7 @@ class Connection(Taking):
         if rest:
             self._keep(rest)
         self.run = run = Run(self._state.gate.receive(identified, upload, self), self._end_receiving)
-        run.start()
+        run.step()
         return b""
 
     def _end_receiving(self, run: Run, error: BaseException | None) -> None:
@@ -358,10 +384,12 @@ class Connection(Taking):
         return rest
 
     def _serve(self, identified: Identified, content: bytes) -> None:
+        gate, form = self._state.gate, self._reader.form
+        if form is not None:
+            self._known = _Known(form, identified, gate)
         self._stage = Stage.SERVING
-        self._wait_until(INFINITY)
-        self.run = run = Run(self._state.gate.serve(identified, content, self), self._end_call)
-        run.start()
+        self.run = run = Run(gate.serve(identified, content, self), self._end_call)
+        run.step()
 
     def _begin_upgrade(self, upgrade: Upgrade, head: Head) -> None:
         """Let a caller go on over a WebSocket, if the gateway says so. Raises `CallerError` for a broken handshake."""
@@ -371,7 +399,7 @@ class Connection(Taking):
         self._stage = Stage.SERVING
         self._wait_until(INFINITY)
         self.run = run = Run(self._upgrade(upgrade, accepted), self._end_upgrade)
-        run.start()
+        run.step()
 
     async def _upgrade(self, upgrade: Upgrade, accepted: bytes) -> None:
         verdict = await self._state.gate.converse(upgrade.identified)
@@ -400,6 +428,14 @@ class Connection(Taking):
     def _end_call(self, run: Run, error: BaseException | None) -> None:
         """Leave the connection ready for the next request, or closed (called by the run)."""
         self.run = None
+        state = self._state
+        if error is None and self._phase == Phase.ANSWERED and self._keep_alive and not state.draining:
+            self._stage = Stage.HEAD
+            if not self._write_paused:
+                self.deadline = state.idle_until
+            if self._kept:
+                self._go_on()
+            return
         if error is not None:
             self._keep_alive = False
             if isinstance(error, Exception):
@@ -408,9 +444,6 @@ class Connection(Taking):
             self._state.departed.discard(run)
         elif self._phase != Phase.ANSWERED:
             self.abort()
-        elif self._keep_alive and not self._state.draining:
-            self._rest()
-            self._go_on()
         else:
             self._linger()
 
@@ -446,11 +479,11 @@ class Connection(Taking):
     def _rest(self) -> None:
         """Wait for the next request; the clock of the last sweep is exact enough for that."""
         self._stage = Stage.HEAD
-        self._wait_until(self._state.now + self._state.limits.idle_seconds)
+        self._wait_until(self._state.idle_until)
 
     def _linger(self) -> None:
         """Say that this was the last answer, and throw away what still comes in for a moment."""
-        self._stage = Stage.LINGERING
+        self._stage, self._known = Stage.LINGERING, None
         self._unwanted_bytes = max(self._unwanted_bytes, LINGERING_BYTES)
         self._body = self._identified = None
         self._reader.reset()
@@ -460,6 +493,6 @@ class Connection(Taking):
 
     def _close(self) -> None:
         """Close once everything written has left; a caller who does not read is given as long as any slow reader."""
-        self._stage = Stage.CLOSING
+        self._stage, self._known = Stage.CLOSING, None
         self._wait_until(self._state.clock() + self._state.limits.stall_seconds)
         self._transport.close()

@@ -65,10 +65,14 @@ class Head(Struct, frozen=True, gc=False):
 
 
 class _Accepted(Struct, frozen=True, gc=False):
-    """A head that was read, cut before and after the digits of its Content-Length."""
+    """A head that was read, cut before and after the digits of its Content-Length.
+
+    `form` is the whole of it as a format, to which the length is still to be given.
+    """
 
     before: bytes
     after: bytes
+    form: bytes
     head: Head
 
 
@@ -102,6 +106,11 @@ class HeadReader:
     def has_begun(self) -> bool:
         """Tell whether a head has begun and not ended."""
         return self._parser is not None
+
+    @property
+    def form(self) -> bytes | None:
+        """Return the last head as a format for the length of its body; None when no length was stated in it."""
+        return None if self._last is None else self._last.form
 
     def read(self, data: bytes) -> tuple[Head, bytes] | None:
         """Take the next bytes; return the head and the bytes after it, or None until the head is complete.
@@ -217,11 +226,10 @@ class HeadReader:
 def _accepted(raw: bytes, head: Head) -> _Accepted | None:
     """Remember a head that has a body of a stated length."""
     length = _LENGTH.search(raw)
-    return (
-        None
-        if length is None or head.body_bytes == CHUNKED
-        else _Accepted(raw[: length.start(1)], raw[length.end(1) :], head)
-    )
+    if length is None or head.body_bytes == CHUNKED:
+        return None
+    before, after = raw[: length.start(1)], raw[length.end(1) :]
+    return _Accepted(before, after, b"%b%%d%b" % (before.replace(b"%", b"%%"), after.replace(b"%", b"%%")), head)
 
 
 def _read_again(last: _Accepted, data: bytes) -> tuple[Head, bytes] | None:

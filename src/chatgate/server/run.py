@@ -10,41 +10,23 @@ Made by a connection for each call, which is told when it is over.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+from msgspec import Struct
 
 
-class Run:
+class Run(Struct, eq=False):
     """One coroutine on its way; `end` is called with it once it is over, and with the error it ended by, if any."""
 
-    __slots__ = ("_cancelled", "_coroutine", "_end", "_waiting", "is_over")
+    _coroutine: Coroutine[Any, None, None]
+    _end: Callable[[Run, BaseException | None], object]
+    _waiting: asyncio.Future[Any] | None = None
+    _cancelled: asyncio.CancelledError | None = None
+    is_over: bool = False
 
-    def __init__(
-        self, coroutine: Coroutine[Any, None, None], end: Callable[[Run, BaseException | None], object]
-    ) -> None:
-        """Take the coroutine; `start` begins it."""
-        self._coroutine = coroutine
-        self._end = end
-        self._waiting: asyncio.Future[Any] | None = None
-        self._cancelled: asyncio.CancelledError | None = None
-        self.is_over = False
-
-    def start(self) -> None:
-        """Run until it has to wait for something for the first time, which may be to its end."""
-        self._step()
-
-    def cancel(self, message: str) -> None:
-        """Raise `CancelledError` where it waits, or where it will wait next."""
-        if self.is_over:
-            return
-        self._cancelled = asyncio.CancelledError(message)
-        if self._waiting is not None:
-            self._waiting.cancel()
-
-    def _step(self, _: object = None) -> None:
-        """Go on until the next wait; called by what was waited for."""
+    def step(self, _: object = None) -> None:
+        """Begin, or go on: run until it has to wait for something, or to its end (called by what it waited for)."""
         self._waiting = None
         cancelled = self._cancelled
         try:
@@ -56,18 +38,24 @@ class Run:
         except StopIteration:
             self.is_over = True
             self._end(self, None)
+            return
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the boundary: whoever made the run judges
             self.is_over = True
             self._end(self, error)
-        else:
-            self._wait(waiting)
-
-    def _wait(self, waiting: asyncio.Future[Any] | None) -> None:
+            return
         if waiting is None:  # It only let others have their turn.
             waiting = asyncio.get_running_loop().create_future()
             waiting.set_result(None)
         waiting._asyncio_future_blocking = False  # noqa: SLF001 - a task would do the same
         self._waiting = waiting
-        waiting.add_done_callback(self._step)
+        waiting.add_done_callback(self.step)
         if self._cancelled is not None:
             waiting.cancel()
+
+    def cancel(self, message: str) -> None:
+        """Raise `CancelledError` where it waits, or where it will wait next."""
+        if self.is_over:
+            return
+        self._cancelled = asyncio.CancelledError(message)
+        if self._waiting is not None:
+            self._waiting.cancel()

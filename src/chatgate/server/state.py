@@ -30,13 +30,15 @@ logger = logging.getLogger("chatgate.server")
 
 
 class ServerState:
-    """The shared state; `now` is the clock as of the last sweep, good enough for deadlines of many seconds."""
+    """The shared state.
+
+    `now` is the clock as of the last sweep, good enough for deadlines of many seconds, and `idle_until` that of a
+    connection that begins to wait for a request. `new_request_id` returns an id that no other process and no other
+    request has. `openings` are those that `opening` has made this second, by their status.
+    """
 
     __slots__ = (
-        "_openings",
         "_openings_second",
-        "_request_numbers",
-        "_request_prefix",
         "_silent_until",
         "_unreported",
         "_wall_clock",
@@ -45,9 +47,12 @@ class ServerState:
         "departed",
         "draining",
         "gate",
+        "idle_until",
         "limits",
         "max_connections",
+        "new_request_id",
         "now",
+        "openings",
     )
 
     def __init__(
@@ -62,35 +67,32 @@ class ServerState:
         self.departed: set[Run] = set()
         self.draining = False
         self._wall_clock = wall_clock
-        self._request_prefix = f"req_{secrets.token_hex(6)}"
-        self._request_numbers = itertools.count(1)
+        form = f"req_{secrets.token_hex(6)}%08x"
+        self.new_request_id = map(form.__mod__, itertools.count(1)).__next__
         self._silent_until = float("-inf")
         self._unreported = 0
-        self._openings: dict[int, bytes] = {}
+        self.openings: dict[int, bytes] = {}
         self._openings_second = -1
-        self.now = 0.0
+        self.now = self.idle_until = 0.0
         self.tick()
 
     def tick(self) -> None:
         """Take the time, for the deadlines and for the Date of the answers."""
         self.now = self.clock()
+        self.idle_until = self.now + self.limits.idle_seconds
         second = int(self._wall_clock())
         if second != self._openings_second:
             self._openings_second = second
-            self._openings.clear()
+            self.openings.clear()
 
     def opening(self, status: int) -> bytes:
         """Return the status line and the Date line; they change once a second."""
-        line = self._openings.get(status)
+        line = self.openings.get(status)
         if line is None:
             date = formatdate(self._openings_second, usegmt=True)
             status_line = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-            line = self._openings[status] = b"%bDate: %b\r\n" % (status_line, date.encode("ascii"))
+            line = self.openings[status] = b"%bDate: %b\r\n" % (status_line, date.encode("ascii"))
         return line
-
-    def new_request_id(self) -> str:
-        """Return an id that no other process and no other request has."""
-        return f"{self._request_prefix}{next(self._request_numbers):08x}"
 
     def depart(self, run: Run) -> None:
         """Cancel the call of a caller who left, and hold on to it until it has settled."""

@@ -329,7 +329,7 @@ class Talk(Writing):
                 self._waiting_bytes -= size
                 call = self._calls[turn.lane] = _Call(self, turn.lane)
                 call.run = Run(turn.serve(self._state.gate, call), partial(self._end_call, call))
-                call.run.start()
+                call.run.step()
 
     def _end_call(self, call: _Call, run: Run, error: BaseException | None) -> None:
         """Go on with what waits, or end the connection (called by the run)."""

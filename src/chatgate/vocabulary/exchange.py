@@ -380,6 +380,9 @@ class Gate(Protocol):
         An `Upgrade` is no answer yet: `converse` has the last word.
         """
 
+    def again(self, before: Identified, request_id: str, arrived_at: float) -> Identified | None:
+        """Return what `arrive` would of another request with the same head by the same peer; None to ask it."""
+
     def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Return the answer to a request that broke a rule of the wire; its path is "" when its head was unreadable."""
 
