@@ -140,7 +140,7 @@ async def test_reset_of_a_body_without_length(transport: Transport) -> None:
         upstream_answer = await transport.send(outbound(server.port))
         assert await upstream_answer.next_chunk() == b"some of it"
         # Any byte makes the server reset; a second request is not needed for that.
-        upstream_answer._line._transport.write(b"x")  # type: ignore[attr-defined]
+        upstream_answer._line.transport.write(b"x")  # type: ignore[attr-defined]
         with pytest.raises(UpstreamError, match="upstream_cut"):
             await upstream_answer.next_chunk()
 

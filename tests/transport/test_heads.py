@@ -28,6 +28,22 @@ def test_another_body_is_found(body: bytes) -> None:
     assert known().headers == {b"content-type": b"text/plain", b"x-more": b"1"}
 
 
+def test_every_length_is_found_but_those_just_below_a_power_of_ten() -> None:
+    """They are the parser's, as nothing is ever found that is not there."""
+    head = known()
+    missed = [length for length in range(20_000) if head.body_of(HEAD % length + b"y" * length) != b"y" * length]
+    assert missed == [9, 98, 99, *range(997, 1000), *range(9996, 10_000)]
+    assert not any(head.body_of(HEAD % length + b"y" * (length + more)) for length in range(2000) for more in (-1, 1))
+
+
+def test_a_head_with_a_percent_sign() -> None:
+    """It is taken as it is."""
+    said = b"HTTP/1.1 200 OK\r\nX-Rate: 5%% d\r\nContent-Length: %d\r\nX-More: %%d\r\n\r\n"
+    head = known_head(said % 5 + b"hello", {}, 5)
+    assert head is not None
+    assert head.body_of(said % 7 + b"goodbye") == b"goodbye"
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -49,11 +49,11 @@ _NOTHING, _STOP = Verdict.NOTHING, Verdict.STOP
 
 
 class Line(Protocol):
-    """What an answer asks of its connection."""
+    """What an answer asks of its connection: `news` is what its reader waits for, `deadline` how long it may."""
 
-    @property
-    def news(self) -> Signal:
-        """Return what the reader of its answers waits for."""
+    clock: Callable[[], float]
+    deadline: float
+    news: Signal
 
     def resume(self) -> None:
         """Let the upstream send again."""
@@ -65,19 +65,17 @@ class Line(Protocol):
 class HttpAnswer(Struct, eq=False, gc=False):
     """The answer to one request, filled by its connection while it arrives.
 
-    `received_bytes` counts the whole body so far, `pieces` is the part of it that nobody took yet. `deadline` is the
-    moment when the current wait has lasted too long. The fields without an underscore are the connection's to write.
+    `received_bytes` counts the body while it is under way, `pieces` is the part of it that nobody took yet. `whole` is
+    a body that came in one piece, once it has ended. The fields without an underscore are the connection's to write.
     """
 
     _line: Line
-    _news: Signal
-    _clock: Callable[[], float]
     _timeouts: Timeouts
-    _total_deadline: float
-    deadline: float
+    _started_at: float
     stage: Stage = HEAD
     status: int = 0
     headers: dict[bytes, bytes] = {}
+    whole: bytes | None = None
     pieces: list[bytes] = []
     received_bytes: int = 0
     paused: bool = False
@@ -97,7 +95,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return the whole body; more than `limit_bytes` of it is `upstream_too_large`."""
-        if self.stage is ENDED and self.received_bytes <= limit_bytes:
+        if self.stage is ENDED and self._untaken_bytes() <= limit_bytes:
             return self._take()
         body = bytearray()
         while len(body) + self._untaken_bytes() <= limit_bytes:
@@ -116,7 +114,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
                 return b""
             if self.stage is FAILED or self.stage is RELEASED:
                 raise self._error()
-            await self._news
+            await self._line.news
         return self._take()
 
     async def forward(self, take: Callable[[bytes], Verdict]) -> bool:
@@ -133,7 +131,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
                     return True
                 if self.stage is FAILED or self.stage is RELEASED:
                     raise self._error()
-                await self._news
+                await self._line.news
         finally:
             self._take_piece = None
         if self._trouble is not None:
@@ -157,16 +155,8 @@ class HttpAnswer(Struct, eq=False, gc=False):
         self._reason = "upstream_cut"
         self.pieces.clear()
         self._drop_above_bytes = self.received_bytes + RELEASE_BYTES
-        self.deadline = min(self._clock() + RELEASE_SECONDS, self._total_deadline)
+        self._wait(RELEASE_SECONDS)
         self._resume()
-
-    def take_whole(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
-        """Take an answer that came in one piece."""
-        self.status = status
-        self.headers = headers
-        self.received_bytes = len(body)
-        if body:
-            self.pieces.append(body)
 
     def take_piece(self, piece: bytes) -> None:
         """Keep a piece of the body for the reader, unless it has all it wants."""
@@ -181,9 +171,9 @@ class HttpAnswer(Struct, eq=False, gc=False):
                 self._line.give_up("upstream_cut")
             return
         if self._take_piece is None or self._hand_over() is not _NOTHING:
-            self.deadline = min(now + self._timeouts.idle_seconds, self._total_deadline)
+            self._line.deadline = min(now + self._timeouts.idle_seconds, self._total_deadline())
         if self._take_piece is None:
-            self._news.fire()
+            self.wake()
 
     def unread_bytes(self) -> int:
         """Return about how much memory the pieces take that nobody took yet."""
@@ -192,14 +182,16 @@ class HttpAnswer(Struct, eq=False, gc=False):
     def pause(self) -> None:
         """Stop the idle clock: the reader is the slow one. The clock of the whole call goes on."""
         self.paused = True
-        self.deadline = self._total_deadline
+        self._line.deadline = self._total_deadline()
 
-    def finish(self) -> None:
+    def end(self) -> None:
         """Note that the whole body has arrived."""
         if self._take_piece is not None and self.pieces:
             self._hand_over()
+        self._resume()
         self.stage = ENDED
-        self.wake()
+        if len(self.pieces) == 1 and len(self.pieces[0]) == self.received_bytes:
+            self.whole = self.pieces[0]
 
     def fail(self, reason: str, cause: BaseException | None) -> None:
         """Note that no more will arrive; an empty `reason` says that the request may be sent again."""
@@ -212,7 +204,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
 
     def expire(self, now: float) -> None:
         """End the connection: the answer took too long."""
-        if now >= self._total_deadline:
+        if now >= self._total_deadline():
             self._line.give_up("upstream_too_slow")
         elif self.received_bytes:
             self._line.give_up("upstream_stalled")
@@ -221,7 +213,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
 
     def wake(self) -> None:
         """Let the reader look again."""
-        self._news.fire()
+        self._line.news.fire()
 
     def _is_forwarding(self) -> bool:
         return self._take_piece is not None
@@ -247,9 +239,16 @@ class HttpAnswer(Struct, eq=False, gc=False):
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         if self.paused:
-            self.deadline = min(self._clock() + self._timeouts.idle_seconds, self._total_deadline)
+            self._wait(self._timeouts.idle_seconds)
             self._resume()
         return piece
+
+    def _total_deadline(self) -> float:
+        return self._started_at + self._timeouts.total_seconds
+
+    def _wait(self, seconds: float) -> None:
+        """Let the present wait last so long, but no longer than the call."""
+        self._line.deadline = min(self._line.clock() + seconds, self._total_deadline())
 
     def _resume(self) -> None:
         if self.paused:

@@ -12,9 +12,8 @@ import ssl
 import time
 from collections.abc import Callable
 
-from chatgate.transport.answer import HEAD, HttpAnswer, StaleConnection
+from chatgate.transport.answer import FAILED, HEAD, HttpAnswer, StaleConnection
 from chatgate.transport.connection import Connection
-from chatgate.transport.deadlines import Deadlines
 from chatgate.transport.dialling import Dialler
 from chatgate.transport.pool import Pool
 from chatgate.transport.upload import UploadConnection
@@ -41,7 +40,6 @@ class Transport:
         """Open nothing yet. `ssl_context` replaces the one that trusts what the operating system trusts."""
         self._clock = clock
         self._pool = Pool(clock, keep_idle_seconds, max_idle_per_origin)
-        self._deadlines = Deadlines()
         self._dialler = Dialler(ssl_context)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -58,7 +56,7 @@ class Transport:
     @property
     def calls_in_flight(self) -> int:
         """Return how many answers are under way."""
-        return len(self._deadlines)
+        return self._pool.busy_count
 
     async def send(self, request: OutboundRequest, may_repeat: Callable[[float], bool] | None = None) -> HttpAnswer:
         """Send the request and return once the head of the answer is there.
@@ -71,11 +69,12 @@ class Transport:
         started_at = self._clock()
         connection = self._pool.take(request.origin, started_at)
         if connection is not None:
-            answer = connection.ask(request, started_at)
+            answer = connection.ask(request, started_at, started_at)
             try:
                 while answer.stage is HEAD:
                     await connection.news
-                answer.check_head()
+                if answer.stage is FAILED:
+                    answer.check_head()
             except StaleConnection as error:
                 if may_repeat is not None and not may_repeat(self._clock()):
                     raise UpstreamError("upstream_cut") from error
@@ -85,7 +84,7 @@ class Transport:
             else:
                 return answer
         connection = await self._dial(request, started_at)
-        answer = connection.ask(request, started_at)
+        answer = connection.ask(request, started_at, self._clock())
         try:
             while answer.stage is HEAD:
                 await connection.news
@@ -102,9 +101,9 @@ class Transport:
         says success.
         """
         started_at = self._clock()
-        connection = UploadConnection(request.origin, self._pool, self._deadlines, self._clock)
+        connection = UploadConnection(request.origin, self._pool, self._clock)
         await self._connect(connection, request, started_at)
-        answer = connection.ask(request, started_at)
+        answer = connection.ask(request, started_at, self._clock())
         connection.begin(request, answer, started_at + request.timeouts.total_seconds)
         try:
             while answer.stage is HEAD:
@@ -136,12 +135,10 @@ class Transport:
 
     def sweep(self) -> None:
         """End the calls and the idle connections whose time has come; called by the timer, and by tests."""
-        now = self._clock()
-        self._deadlines.sweep(now)
-        self._pool.sweep(now)
+        self._pool.sweep(self._clock())
 
     async def _dial(self, request: OutboundRequest, started_at: float) -> Connection:
-        connection = Connection(request.origin, self._pool, self._deadlines, self._clock)
+        connection = Connection(request.origin, self._pool, self._clock)
         await self._connect(connection, request, started_at)
         return connection
 
@@ -156,7 +153,7 @@ class Transport:
             # A loop closes what it was connecting, but politely: TLS would wait for the peer's farewell.
             connection.abort()
             raise
-        if self._pool.is_closed or not connection.is_usable:
+        if self._pool.is_closed or connection.transport.is_closing():
             connection.abort()
             raise UpstreamError("upstream_unreachable")
         self._pool.opened(connection)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Protocol, cast
 
 import httptools
 
-from chatgate.transport.answer import BODY, HEAD, HttpAnswer
-from chatgate.transport.deadlines import Deadlines
+from chatgate.transport.answer import BODY, ENDED, HEAD, HttpAnswer
 from chatgate.transport.heads import KnownHead, known_head
 from chatgate.transport.signal import Signal
 from chatgate.vocabulary.exchange import OutboundRequest
@@ -38,6 +38,20 @@ _FIRST_STATUS = 100
 _BODILESS = frozenset({204, 304})
 
 
+class _Nowhere(asyncio.Transport):
+    """What stands for the socket before there is one, and after it has ended."""
+
+    def is_closing(self) -> bool:
+        """Tell that nothing can be sent."""
+        return True
+
+    def abort(self) -> None:
+        """End nothing."""
+
+
+_NOWHERE = _Nowhere()
+
+
 class Keeper(Protocol):
     """What keeps connections between requests."""
 
@@ -51,135 +65,141 @@ class Keeper(Protocol):
 class Connection(asyncio.Protocol):
     """One connection to `origin`; at most one answer is under way on it.
 
-    `served` counts the requests it carried, `opened_at` and `expires_at` are monotonic, in seconds.
+    `served` counts the requests it has carried. `deadline` is when the present wait has lasted too long, for an answer
+    or for the next request; it and `retires_at`, the end of its life, are monotonic, in seconds.
     """
 
     __slots__ = (
         "_answer",
-        "_clock",
-        "_deadlines",
         "_field_count",
         "_framing_bytes",
         "_interim_count",
+        "_is_fed",
         "_is_whole",
         "_keeper",
         "_known",
         "_may_keep",
         "_parser",
-        "_transport",
         "_until_close",
-        "expires_at",
+        "clock",
+        "deadline",
         "news",
-        "opened_at",
         "origin",
+        "retires_at",
         "served",
+        "transport",
     )
 
-    def __init__(self, origin: Origin, keeper: Keeper, deadlines: Deadlines, clock: Callable[[], float]) -> None:
+    _field_count: int
+    _framing_bytes: int
+    _interim_count: int
+    _is_fed: bool
+    _is_whole: bool
+    _may_keep: bool
+    _until_close: bool
+
+    def __init__(self, origin: Origin, keeper: Keeper, clock: Callable[[], float]) -> None:
         """Wait to be connected; must be made inside the running loop."""
         self.origin = origin
         self.served = 0
-        self.opened_at = clock()
-        self.expires_at = 0.0
+        self.deadline = self.retires_at = inf
+        self.clock = clock
         self._keeper = keeper
-        self._deadlines = deadlines
-        self._clock = clock
         self.news = Signal(asyncio.get_running_loop())
         self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport = _NOWHERE
         self._answer: HttpAnswer | None = None
         self._known: KnownHead | None = None
-        self._field_count = 0
-        self._framing_bytes = 0
-        self._interim_count = 0
-        self._is_whole = False
-        self._may_keep = False
-        self._until_close = False
+        self._start_afresh()
 
     @property
-    def is_usable(self) -> bool:
-        """Tell whether a request may be sent on it, as far as is known here."""
-        return self._transport is not None and not self._transport.is_closing()
+    def is_busy(self) -> bool:
+        """Tell whether an answer is under way."""
+        return self._answer is not None
 
-    def ask(self, request: OutboundRequest, started_at: float) -> HttpAnswer:
-        """Send a request now. `started_at` is when the call began: its total time counts from there."""
-        timeouts, clock = request.timeouts, self._clock
-        give_up_at = started_at + timeouts.total_seconds
-        first_deadline = min(clock() + timeouts.first_token_seconds, give_up_at)
-        answer = self._answer = HttpAnswer(self, self.news, clock, timeouts, give_up_at, first_deadline)
-        self.served += 1
-        self._field_count = 0
-        self._framing_bytes = 0
-        self._interim_count = 0
-        self._is_whole = False
-        self._until_close = False
-        self._deadlines.watch(answer)
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            self._end(None)
-        else:
-            transport.write(request.head + request.body)
+    def ask(self, request: OutboundRequest, started_at: float, now: float) -> HttpAnswer:
+        """Send a request, on a connection that can be used.
+
+        `started_at` is when the call began: its total time counts from there.
+        """
+        timeouts = request.timeouts
+        answer = self._answer = HttpAnswer(self, timeouts, started_at)
+        self.deadline = min(now + timeouts.first_token_seconds, started_at + timeouts.total_seconds)
+        self.transport.write(request.head + request.body)
         return answer
 
     def abort(self) -> None:
         """End the connection at once, without waiting for the peer's part of it."""
-        if self._transport is not None:
-            self._transport.abort()
+        self.deadline = inf
+        self.transport.abort()
 
     def resume(self) -> None:
         """Let the upstream send again."""
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            transport.resume_reading()
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def expire(self, now: float) -> None:
+        """End what has lasted too long: the answer, or the wait for a request."""
+        if self._answer is None:
+            self.abort()
+        else:
+            self._answer.expire(now)
 
     def give_up(self, reason: str, cause: BaseException | None = None) -> None:
         """End the connection, and its answer with this reason."""
         answer = self._answer
         if answer is not None:
             self._answer = None
-            self._deadlines.forget(answer)
             answer.fail(reason, cause)
         self.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; TLS is already inside it."""
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the answer under way, if there is one."""
-        self._transport = None
+        self.transport = _NOWHERE
         self._keeper.lost(self)
         self._end(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take the next bytes of the answer apart; bytes that nobody asked for end the connection."""
-        answer = self._answer
+        answer, known = self._answer, self._known
         if answer is None:
             self.abort()
-            return
+        elif known is None or self._is_fed or (body := known.body_of(data)) is None:
+            self._feed(answer, data)
+        else:
+            answer.status, answer.headers, answer.stage = _OK, known.headers, ENDED
+            answer.whole, answer.pieces = body, [body]
+            self._finish(may_keep=True)
+
+    def _feed(self, answer: HttpAnswer, data: bytes) -> None:
+        """Let the parser take the next bytes of an answer apart."""
         received_before = answer.received_bytes
-        is_first = not self._framing_bytes and answer.stage is HEAD
-        if is_first and self._known is not None and (body := self._known.body_of(data)) is not None:
-            answer.take_whole(_OK, self._known.headers, body)
-            self._finish(answer, may_keep=True)
-            return
+        is_first, self._is_fed = not self._is_fed, True
         self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             # What follows a whole answer does not spoil it, only the connection.
             if self._is_whole:
-                self._finish(answer, may_keep=False)
+                answer.end()
+                self._finish(may_keep=False)
             else:
                 self.give_up("upstream_garbled", error)
             return
         if self._is_whole:
             if is_first and self._may_keep and answer.status == _OK and not self._interim_count:
                 self._known = known_head(data, answer.headers, answer.received_bytes)
-            self._finish(answer, may_keep=self._may_keep)
+            may_keep = self._may_keep and not self.transport.is_closing()
+            self._start_afresh()
+            answer.end()
+            self._finish(may_keep=may_keep)
         elif answer.received_bytes != received_before:
             self._framing_bytes = 0
-            answer.progress(self._clock())
+            answer.progress(self.clock())
             if answer.pieces:
                 self._hold_back(answer)
         elif self._framing_bytes > MAX_HEAD_BYTES:
@@ -250,30 +270,39 @@ class Connection(asyncio.Protocol):
             self._may_keep = self._parser.should_keep_alive()
 
     def _hold_back(self, answer: HttpAnswer) -> None:
-        transport = self._transport
-        if answer.unread_bytes() > PAUSE_ABOVE_BYTES and transport is not None and not transport.is_closing():
+        if answer.unread_bytes() > PAUSE_ABOVE_BYTES and not self.transport.is_closing():
             answer.pause()
-            transport.pause_reading()
+            self.transport.pause_reading()
 
-    def _finish(self, answer: HttpAnswer, *, may_keep: bool) -> None:
+    def _start_afresh(self) -> None:
+        """Forget what was found out about an answer; the parser is ready for the next one."""
+        self._field_count = 0
+        self._framing_bytes = 0
+        self._interim_count = 0
+        self._is_fed = False
+        self._is_whole = False
+        self._may_keep = False
+        self._until_close = False
+
+    def _finish(self, *, may_keep: bool) -> None:
+        """Be rid of an answer that has ended, and let its reader look."""
         self._answer = None
-        self._deadlines.forget(answer)
-        transport = self._transport
         # An upstream that answered before it had read the whole request would take the rest of it for the next one.
-        if may_keep and transport is not None and not transport.get_write_buffer_size() and not transport.is_closing():
+        if may_keep and not self.transport.get_write_buffer_size():
             self._keeper.give_back(self)
         else:
             self.abort()
         # Last of all: whoever reads the answer goes on inside this, and may send the next request on this connection.
-        answer.finish()
+        self.news.fire()
 
     def _end(self, exc: Exception | None) -> None:
         answer = self._answer
         if answer is None:
             return
         if answer.stage is not HEAD and self._until_close and exc is None:
-            self._finish(answer, may_keep=False)
-        elif self.served > 1 and not self._framing_bytes and not answer.received_bytes:
+            answer.end()
+            self._finish(may_keep=False)
+        elif self.served and not self._is_fed:
             self.give_up("", exc)
         else:
             self.give_up("upstream_cut", exc)

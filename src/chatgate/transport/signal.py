@@ -8,6 +8,7 @@ loop, because one task must not run inside another. Connections make and fire it
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,19 +21,17 @@ if TYPE_CHECKING:
 class Signal:
     """What one reader awaits; the names of the methods are those of `asyncio.Future`."""
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_is_cancelled", "_loop", "_waiter")
+    __slots__ = ("_asyncio_future_blocking", "_is_cancelled", "_loop", "_waiter")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start with nobody waiting."""
         self._loop = loop
         self._waiter: Waiter | None = None
-        self._context: contextvars.Context | None = None
         self._is_cancelled = False
         self._asyncio_future_blocking = False
 
     def __await__(self) -> Generator[Any, None, None]:
         """Wait until it is fired."""
-        self._is_cancelled = False
         self._asyncio_future_blocking = True
         yield self
 
@@ -41,15 +40,12 @@ class Signal:
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
-            if self._context is None:
-                waiter(self)
-            else:
-                self._loop.call_soon(waiter, self, context=self._context)
+            waiter(self)
 
     def add_done_callback(self, waiter: Waiter, *, context: contextvars.Context | None = None) -> None:
-        """Note who waits; a task names its context."""
-        self._waiter = waiter
-        self._context = context
+        """Note who waits; a task names its context, and is woken by the loop."""
+        self._is_cancelled = False
+        self._waiter = waiter if context is None else partial(self._loop.call_soon, waiter, context=context)  # type: ignore[arg-type]  # it is called with the signal
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - the waiter knows why it was cancelled
         """Wake the waiter to be cancelled; False when nobody waits."""

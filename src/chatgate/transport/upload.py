@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chatgate.transport.connection import Keeper
-    from chatgate.transport.deadlines import Deadlines
     from chatgate.vocabulary.exchange import Pieces, UploadRequest
     from chatgate.vocabulary.upstreams import Origin
 
@@ -35,9 +34,9 @@ class UploadConnection(Connection):
 
     __slots__ = ("_is_sent", "_sending", "_writable", "error")
 
-    def __init__(self, origin: Origin, keeper: Keeper, deadlines: Deadlines, clock: Callable[[], float]) -> None:
+    def __init__(self, origin: Origin, keeper: Keeper, clock: Callable[[], float]) -> None:
         """Wait to be connected; must be made inside the running loop."""
-        super().__init__(origin, keeper, deadlines, clock)
+        super().__init__(origin, keeper, clock)
         self.error: GateError | None = None
         self._is_sent = False
         self._sending: asyncio.Task[None] | None = None
@@ -76,29 +75,29 @@ class UploadConnection(Connection):
         A server that refuses a body it has not read to its end mostly answers and closes, which resets the connection.
         Whoever is just writing then learns of the reset before the answer, though that is there.
         """
-        transport = self._transport
-        if transport is None or transport.get_extra_info("sslcontext") is not None:
+        transport = self.transport
+        if transport.get_extra_info("sslcontext") is not None:
             return
         with contextlib.suppress(OSError):
             if data := os.read(transport.get_extra_info("socket").fileno(), _LAST_WORDS_BYTES):
                 self.data_received(data)
 
-    def _finish(self, answer: HttpAnswer, *, may_keep: bool) -> None:
+    def _finish(self, *, may_keep: bool) -> None:
         is_sent = self._is_sent
         self._stop()
-        super()._finish(answer, may_keep=may_keep and is_sent)
+        super()._finish(may_keep=may_keep and is_sent)
 
     async def _send(self, pieces: Pieces, answer: HttpAnswer, request: UploadRequest, give_up_at: float) -> None:
         timeouts, is_chunked = request.timeouts, request.head.endswith(_CHUNKED)
         try:
             while True:
                 if answer.stage is HEAD:
-                    answer.deadline = give_up_at  # The caller may be slow; that is not the upstream's doing.
+                    self.deadline = give_up_at  # The caller may be slow; that is not the upstream's doing.
                 piece = await pieces.next_piece()
                 if not piece:
                     break
                 if answer.stage is HEAD:
-                    answer.deadline = min(self._clock() + timeouts.idle_seconds, give_up_at)
+                    self.deadline = min(self.clock() + timeouts.idle_seconds, give_up_at)
                 self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
                 await self._writable.wait()
                 await asyncio.sleep(0)  # What the upstream says is heard before it is sent more.
@@ -114,11 +113,11 @@ class UploadConnection(Connection):
             self._write(_LAST_CHUNK)
         self._is_sent = True
         if answer.stage is HEAD:
-            answer.deadline = min(self._clock() + timeouts.first_token_seconds, give_up_at)
+            self.deadline = min(self.clock() + timeouts.first_token_seconds, give_up_at)
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def _stop(self) -> None:
         sending = self._sending
