@@ -35,7 +35,7 @@ from chatgate.vocabulary.exchange import Decoded, Identified, Outcome, Reply, Se
 from chatgate.vocabulary.money import format_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from chatgate.admission.running import Running
     from chatgate.admitting import Admitting
@@ -119,6 +119,7 @@ class _Call(Struct, gc=False):
 
     identified: Identified
     port: CallerPort
+    dialect: Dialect
     settled: Settled
     body_bytes: int
     admitted: Admitted | None = None
@@ -177,40 +178,61 @@ class Pipeline:
             False,  # noqa: FBT003 - in the order of the log's line
             0.0,
         )
-        call = _Call(identified, port, settled, len(body))
+        dialect = self._dialects[endpoint.surface]
+        call = _Call(identified, port, dialect, settled, len(body))
         try:
-            decoded = self._decode(identified, body)
-            if self._admitting.must_ask(decoded) or decoded.asked.foreign is not None:
+            content_type = envelope.headers.get(b"content-type", b"").decode("latin-1")
+            asked = dialect.decode(body, content_type, endpoint.parameter)
+            if endpoint.surface is _PLAIN:
+                identified = self._admitting.with_key_of_body(identified, asked.api_key)
+            decoded = Decoded(identified, identified.caller, asked)
+            if self._admitting.must_ask(decoded) or asked.foreign is not None:
                 decoded = await self._complete(call, decoded)
             call.identified = decoded.identified
-            chat = decoded.asked.chat
-            settled.model = chat.asked_model
-            settled.stream = chat.stream
-            if decoded.caller.record is not None:
-                settled.key = decoded.caller.record.id
-                self._running.begin(envelope.request_id, decoded.caller.record, port.cancel)
-            asked = self._admitting.admit(decoded, call.body_bytes)
-            admitted = call.admitted = asked if isinstance(asked, Admitted) else await asked
-            plan = call.plan = self._plan(admitted)
+            chat = asked.chat
+            settled.model, settled.stream = chat.asked_model, chat.stream
+            record = decoded.caller.record
+            if record is not None:
+                settled.key = record.id
+                self._running.begin(envelope.request_id, record, port.cancel)
+            taken = self._admitting.admit(decoded, call.body_bytes)
+            admitted = call.admitted = taken if isinstance(taken, Admitted) else await taken
+            plan = call.plan = self._calling.plan(admitted)
             settled.outcome = _UPSTREAM_FAILED
-            await (self._stream if chat.stream else self._whole)(call, admitted, plan)
-        except asyncio.CancelledError as cancelled:
-            if not await self._was_ended(call, _reason_of(cancelled)):
-                settled.outcome, settled.status = Outcome.CLIENT_LEFT, _CLIENT_CLOSED_REQUEST
-                if self._read_on(call):
-                    return
+            if chat.stream:
+                await self._stream(call, admitted, plan)
+            else:
+                whole = self._calling.whole(admitted, dialect, plan)
+                attempt = call.attempt = await (self._shielded(call, whole) if self._leaving.drains else whole)
+                call.usage, call.got_bytes = attempt.usage, attempt.got_bytes
+                settled.outcome, settled.status = _COMPLETED, _OK
+                self._write_down(call)
+                if self._is_durable or asked.foreign is not None:
+                    await self._keep(admitted, attempt.body)
+                port.reply(Reply(_OK, self._headers_of(admitted, plan, attempt, JSON_TYPE), attempt.body))
+        except (Exception, asyncio.CancelledError) as error:
+            if not await self._ended(call, error):
                 raise
-        except GateError as error:
-            await self._fail(call, error)
-        except Exception:  # noqa: BLE001 - the boundary: a fault of ours ends one call, and is logged
-            _LOG.exception("A call failed by a fault of ours: %s", identified.envelope.request_id)
-            settled.outcome = _REFUSED
-            await self._fail(call, InternalError())
         finally:
             if settled.key:
                 self._running.over(envelope.request_id)
             if not call.is_settled:
                 self._settle(call)
+
+    async def _ended(self, call: _Call, error: BaseException) -> bool:
+        """Say how a call ended that came to no whole answer; False when its cancelling is to go on."""
+        settled = call.settled
+        if isinstance(error, asyncio.CancelledError):
+            if await self._was_ended(call, _reason_of(error)):
+                return True
+            settled.outcome, settled.status = Outcome.CLIENT_LEFT, _CLIENT_CLOSED_REQUEST
+            return self._read_on(call)
+        if not isinstance(error, GateError):  # The boundary: a fault of ours ends one call, and is logged.
+            _LOG.error("A call failed by a fault of ours: %s", settled.request_id, exc_info=error)
+            settled.outcome = _REFUSED
+            error = InternalError()
+        await self._fail(call, error)
+        return True
 
     async def _was_ended(self, call: _Call, reason: str) -> bool:
         """Tell the caller of a call that was cancelled by us; False when it was the caller who left."""
@@ -224,15 +246,6 @@ class Pipeline:
             return False
         return True
 
-    def _decode(self, identified: Identified, body: bytes) -> Decoded:
-        """Read the body, and the key in it."""
-        content_type = identified.envelope.headers.get(b"content-type", b"").decode("latin-1")
-        endpoint = identified.endpoint
-        asked = self._dialects[endpoint.surface].decode(body, content_type, endpoint.parameter)
-        if endpoint.surface is _PLAIN:
-            identified = self._admitting.with_key_of_body(identified, asked.api_key)
-        return Decoded(identified, identified.caller, asked)
-
     async def _complete(self, call: _Call, decoded: Decoded) -> Decoded:
         """Look up what is not known yet: the caller's key, and what the call goes on from. Raises `GateError`."""
         if self._admitting.must_ask(decoded):
@@ -241,33 +254,9 @@ class Pipeline:
             call.body_bytes += await self._memory.recall(decoded)
         return decoded
 
-    def _plan(self, admitted: Admitted) -> Plan:
-        """Choose the first target. Raises `Overloaded` when there is none; then the call has taken nothing."""
-        try:
-            return self._calling.plan(admitted)
-        except GateError:
-            self._admitting.release(admitted)
-            raise
-
-    async def _whole(self, call: _Call, admitted: Admitted, plan: Plan) -> None:
-        """Get a whole answer and hand it over."""
-        dialect = self._dialects[call.identified.endpoint.surface]
-        if self._leaving.drains:
-            attempt = await self._shielded(call, admitted, dialect, plan)
-        else:
-            attempt = await self._calling.whole(admitted, dialect, plan)
-        call.settled.outcome, call.settled.status = _COMPLETED, _OK
-        call.attempt, call.usage, call.got_bytes = attempt, attempt.usage, attempt.got_bytes
-        self._write_down(call)
-        if self._is_durable:
-            await admitted.entry.synced()
-        if admitted.decoded.asked.foreign is not None:
-            await self._memory.keep(admitted.decoded, attempt.body)
-        call.port.reply(Reply(_OK, self._headers_of(admitted, plan, attempt, JSON_TYPE), attempt.body))
-
-    async def _shielded(self, call: _Call, admitted: Admitted, dialect: Dialect, plan: Plan) -> Attempt:
+    async def _shielded(self, call: _Call, whole: Coroutine[None, None, Attempt]) -> Attempt:
         """Get a whole answer in a task of its own, which may outlive the caller's patience."""
-        task = asyncio.ensure_future(self._calling.whole(admitted, dialect, plan))
+        task = asyncio.ensure_future(whole)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError as cancelled:
@@ -288,7 +277,7 @@ class Pipeline:
 
     async def _stream(self, call: _Call, admitted: Admitted, plan: Plan) -> None:
         """Have a stream carried to the caller."""
-        dialect = self._dialects[call.identified.endpoint.surface]
+        dialect = call.dialect
 
         def head_of(answering: Plan | None) -> bytes:
             return self._headers_of(admitted, answering, stream.attempt, dialect.stream_head)
@@ -296,10 +285,9 @@ class Pipeline:
         def settle() -> Awaitable[None] | None:
             call.settled.outcome, call.settled.status = _COMPLETED, _OK
             self._write_down(call)
-            waiting = admitted.entry.synced() if self._is_durable else None
-            if admitted.decoded.asked.foreign is None or stream.relay is None:
-                return waiting
-            return self._keep(admitted.decoded, stream.relay, waiting)
+            if stream.relay is None or not (self._is_durable or admitted.decoded.asked.foreign is not None):
+                return None
+            return self._keep(admitted, stream.relay)
 
         stream = call.stream = Stream(
             self._calling,
@@ -320,11 +308,12 @@ class Pipeline:
             if stream.is_started:
                 call.settled.status = _OK
 
-    async def _keep(self, decoded: Decoded, relay: Relay, waiting: Awaitable[None] | None) -> None:
+    async def _keep(self, admitted: Admitted, answer: bytes | Relay) -> None:
         """Wait for the record of a call, and have its answer kept before its caller sees the end of it."""
-        if waiting is not None:
-            await waiting
-        await self._memory.keep(decoded, relay)
+        if self._is_durable:
+            await admitted.entry.synced()
+        if admitted.decoded.asked.foreign is not None:
+            await self._memory.keep(admitted.decoded, answer)
 
     def _read_on(self, call: _Call) -> bool:
         """Read a stream to its end whose caller has left, if that is wanted; False when it ends here and now."""
@@ -363,7 +352,7 @@ class Pipeline:
         identified, stream, port = call.identified, call.stream, call.port
         envelope, surface = identified.envelope, identified.endpoint.surface
         call.settled.code = error.kind
-        if call.plan is not None and call.admitted is not None and not call.admitted.entry.sent:
+        if call.admitted is not None and not call.admitted.entry.sent:
             if isinstance(error, CallerError):
                 call.settled.outcome = _REFUSED
             self._admitting.release(call.admitted)  # No provider was asked.
