@@ -399,7 +399,7 @@ class Pipeline:
             settled.code,
             attempt=attempt.serial if attempt is not None else 0,
             usage_is_final=settled.outcome is _COMPLETED or (stream is not None and stream.is_done),
-            usage=usage.raw if usage is not None else None,
+            usage=usage,
             sent_bytes=call.body_bytes,
             got_bytes=call.got_bytes,
             first_token_at=stream.first_token_at if stream is not None else None,

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatgate.accounting.usage import (
-    MAX_TOKENS,
     Meter,
     Reported,
     Source,
     Usage,
+    final_usage,
     most_input_tokens,
     most_output_tokens,
     read_usage,
 )
+from chatgate.vocabulary import chat
+from chatgate.vocabulary.chat import MAX_TOKENS
 
 OPENAI = {
     "prompt_tokens": 2006,
@@ -154,6 +157,39 @@ def test_parts_always_fit_their_sums(usage: dict[str, Any]) -> None:
     reported, _ = read_usage(written(usage))
     if reported is not None:
         check(reported)
+
+
+PLAUSIBLE = st.integers(0, 20)
+PARTS = ["cached_tokens", "audio_tokens", "cache_write_tokens", "reasoning_tokens"]
+
+
+@given(
+    st.fixed_dictionaries(
+        {"prompt_tokens": PLAUSIBLE, "completion_tokens": PLAUSIBLE},
+        optional={
+            **dict.fromkeys(["total_tokens", "cached_tokens", "prompt_cache_hit_tokens"], PLAUSIBLE | st.none()),
+            **dict.fromkeys(
+                ["prompt_tokens_details", "completion_tokens_details"],
+                st.none() | st.fixed_dictionaries({}, optional=dict.fromkeys(PARTS, PLAUSIBLE | st.none())),
+            ),
+        },
+    )
+)
+@example(OPENAI)
+@example({**OPENAI, "total_tokens": 2006 + 300 + 128})
+def test_what_was_read_before_is_understood_as_what_was_not(usage: dict[str, Any]) -> None:
+    """A usage object gives the same tokens and flaws whether it comes as JSON or as what an answer's reader made."""
+    read = msgspec.json.decode(written(usage), type=chat.Usage)
+    reported, flaws = read_usage(written(usage))
+    assert reported is not None
+    assert read_usage(read) == (reported, flaws)
+    assert final_usage(read) == final_usage(written(usage)) == (reported.usage(), flaws)
+
+
+def test_the_flaws_of_what_was_read_are_told() -> None:
+    """Where only the sums were counts, the rest is looked at as it came."""
+    raw = written({**OPENAI, "total_tokens": -1, "prompt_tokens_details": 5, "completion_tokens_details": None})
+    assert final_usage(chat.OddUsage(2006, 300, raw=raw)) == (Usage(2006, 300), ("total_tokens:negative",))
 
 
 @given(st.lists(st.tuples(OBJECTS, st.booleans()), max_size=3), st.integers(0, 10**7), st.integers(0, 10**7))

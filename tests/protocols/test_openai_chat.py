@@ -12,10 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatgate.protocols import document, openai_chat, sse
-from chatgate.protocols.openai_chat import MAX_TOKENS_COUNT
 from chatgate.protocols.openai_dialect import OpenAIDialect
 from chatgate.protocols.openai_stream import DONE, OpenAIRelay
-from chatgate.vocabulary.chat import ChatCall, Message, Usage
+from chatgate.vocabulary.chat import MAX_TOKENS, ChatCall, Message, Usage
 from chatgate.vocabulary.errors import CallerError, Kind, UpstreamError
 from chatgate.vocabulary.upstreams import Origin, Target, Upstream
 
@@ -317,7 +316,7 @@ ABSURD_COUNTS: list[Any] = [
     *(None, 0, "many", [], {}, True, -1, 1e300),
     *({"prompt_tokens": value, "completion_tokens": 1} for value in _NO_NUMBERS),
     {"prompt_tokens": 1},
-    {"prompt_tokens": 1, "completion_tokens": MAX_TOKENS_COUNT + 1},
+    {"prompt_tokens": 1, "completion_tokens": MAX_TOKENS + 1},
 ]
 
 

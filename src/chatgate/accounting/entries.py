@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
 from chatgate.accounting.holds import Budget, Purse
@@ -20,7 +19,8 @@ from chatgate.accounting.journal import Journal, JournalUnavailable
 from chatgate.accounting.prices import PriceList, base_url
 from chatgate.accounting.rates import Tariff
 from chatgate.accounting.records import Dispatch, Failure, Record, Settlement
-from chatgate.accounting.usage import Meter, Usage, read_usage
+from chatgate.accounting.usage import Meter, Usage, final_usage
+from chatgate.vocabulary import chat
 from chatgate.vocabulary.errors import Overloaded
 from chatgate.vocabulary.exchange import Outcome
 from chatgate.vocabulary.upstreams import Target
@@ -156,7 +156,7 @@ class Entry(Struct, gc=False, eq=False):
         *,
         attempt: int = 0,
         answered_model: str = "",
-        usage: bytes | msgspec.Raw | None = None,
+        usage: chat.Usage | bytes | None = None,
         usage_is_final: bool = True,
         sent_bytes: int = 0,
         got_bytes: int = 0,
@@ -170,10 +170,10 @@ class Entry(Struct, gc=False, eq=False):
         Again changes nothing. A caller pays when the answer is whole, and for what was produced of it when they left
         or their key was taken away; never for what failed. A call that was never dispatched leaves no record.
 
-        `attempt` is the one that served the call, 0 for the last. `usage` is the provider's last usage object, as it
-        came; `usage_is_final` says that nothing but it could follow. Failing that, tokens are what was counted, or are
-        estimated from `sent_bytes` and `got_bytes` of text; see `Meter.usage`. `first_token_at` is of the monotonic
-        clock.
+        `attempt` is the one that served the call, 0 for the last. `usage` is the provider's last usage object, read or
+        as it came; `usage_is_final` says that nothing but it could follow. Failing that, tokens are what was counted,
+        or are estimated from `sent_bytes` and `got_bytes` of text; see `Meter.usage`. `first_token_at` is of the
+        monotonic clock.
         """
         if self.is_settled:
             return self.charged_nano_usd
@@ -193,8 +193,7 @@ class Entry(Struct, gc=False, eq=False):
             sent_bytes = 0  # It failed, and its caller did not wait for another one.
         if usage is not None and usage_is_final:
             # As nearly always: the provider has said it all.
-            reported, flaws = read_usage(usage)
-            tokens = None if reported is None else reported.usage()
+            tokens, flaws = final_usage(usage)
         if tokens is None and (usage is not None or sent_bytes or got_bytes or counted_output_tokens):
             meter = Meter()
             if usage is not None:

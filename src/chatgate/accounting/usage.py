@@ -8,13 +8,13 @@ with them is told. Knows no prices. Asked by whoever settles a call.
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-MAX_TOKENS: Final = 10**8
-"""A provider's count above this is no count."""
+from chatgate.vocabulary import chat
+from chatgate.vocabulary.chat import MAX_TOKENS
 
 BYTES_PER_TOKEN: Final = 4
 """What an estimate takes for a token: about four characters of English, or one and a third of Chinese."""
@@ -93,58 +93,66 @@ class Reported(Struct, frozen=True, gc=False):
         )
 
 
-_Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+class _Counts(chat.UsageParts, frozen=True, gc=False):
+    """A usage object, with one of its sums or with none."""
 
-
-class _InputDetails(Struct, gc=False):
-    cached_tokens: _Count | None = None
-    cache_write_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
-
-
-class _OutputDetails(Struct, gc=False):
-    reasoning_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
-
-
-class _Counts(Struct, gc=False):
-    """A usage object of OpenAI's chat protocol, with what others put elsewhere.
-
-    `prompt_cache_hit_tokens` is DeepSeek's name for the cached tokens, and Moonshot names them beside the sums.
-    Source: the usage extractors of genai-prices 0.2.3 (read 2026-11-23).
-    """
-
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    total_tokens: _Count | None = None
-    cached_tokens: _Count | None = None
-    prompt_cache_hit_tokens: _Count | None = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
+    prompt_tokens: chat.Count | None = None
+    completion_tokens: chat.Count | None = None
 
 
 _decode_counts = msgspec.json.Decoder(_Counts | None).decode
 _decode_any = msgspec.json.Decoder().decode
-_NO_INPUT_DETAILS = _InputDetails()
-_NO_OUTPUT_DETAILS = _OutputDetails()
+_NO_INPUT_DETAILS = chat.InputDetails()
+_NO_OUTPUT_DETAILS = chat.OutputDetails()
 
 
-def read_usage(raw: bytes | msgspec.Raw) -> tuple[Reported | None, tuple[str, ...]]:
+def final_usage(said: chat.Usage | bytes | msgspec.Raw) -> tuple[Usage | None, tuple[str, ...]]:
+    """Return a call's tokens by a provider's last word, None when a sum is missing, and what was wrong with it."""
+    if type(said) is chat.Usage and (usage := _consistent(said)) is not None:
+        return usage, ()
+    reported, flaws = read_usage(said)
+    return None if reported is None else reported.usage(), flaws
+
+
+def _consistent(said: chat.Usage) -> Usage | None:
+    """Return the tokens of a usage object in which all fits, as nearly always; None when it takes a closer look."""
+    sent, answered = said.input_tokens, said.output_tokens
+    inputs, outputs = said.prompt_tokens_details, said.completion_tokens_details
+    if said.cached_tokens is not None or said.prompt_cache_hit_tokens is not None:
+        return None
+    if inputs is None and outputs is None:
+        return Usage(sent, answered)
+    cached = written = heard = reasoning = spoken = 0
+    if inputs is not None:
+        cached, written, heard = inputs.cached_tokens or 0, inputs.cache_write_tokens or 0, inputs.audio_tokens or 0
+        if cached + written > sent or heard + written > sent:
+            return None
+    if outputs is not None:
+        reasoning, spoken = outputs.reasoning_tokens or 0, outputs.audio_tokens or 0
+        if reasoning + spoken > answered or (reasoning and said.total_tokens == sent + answered + reasoning):
+            return None
+    return Usage(sent, answered, cached, written, reasoning, heard, spoken)
+
+
+def read_usage(said: chat.Usage | bytes | msgspec.Raw) -> tuple[Reported | None, tuple[str, ...]]:
     """Read a usage object; return what can be used of it, and what was wrong with the rest (`prompt_tokens:negative`).
 
     None when it says nothing. Explicit zeros are counts.
     """
     flaws: list[str] = []
+    if isinstance(said, chat.Usage) and not isinstance(said, chat.OddUsage):
+        return _reported(said.input_tokens, said.output_tokens, said, flaws), tuple(flaws)
+    raw = said.raw if isinstance(said, chat.OddUsage) else said
     try:
         counts = _decode_counts(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         counts = _salvaged(raw, flaws)
-    reported = None if counts is None else _reported(counts, flaws)
-    return reported, tuple(flaws)
+    if counts is None:
+        return None, tuple(flaws)
+    return _reported(counts.prompt_tokens, counts.completion_tokens, counts, flaws), tuple(flaws)
 
 
-def _reported(counts: _Counts, flaws: list[str]) -> Reported | None:
-    sent, answered = counts.prompt_tokens, counts.completion_tokens
+def _reported(sent: int | None, answered: int | None, counts: chat.UsageParts, flaws: list[str]) -> Reported | None:
     if sent is None and answered is None:
         return None
     inputs = counts.prompt_tokens_details or _NO_INPUT_DETAILS
@@ -197,13 +205,17 @@ def _salvaged(raw: bytes | msgspec.Raw, flaws: list[str]) -> _Counts | None:
         return None
     inputs, outputs = said.get("prompt_tokens_details"), said.get("completion_tokens_details")
     return _Counts(
-        _count(said, "prompt_tokens", flaws),
-        _count(said, "completion_tokens", flaws),
-        _count(said, "total_tokens", flaws),
-        _count(said, "cached_tokens", flaws),
-        _count(said, "prompt_cache_hit_tokens", flaws),
-        _InputDetails(*(_count(inputs, name, flaws) for name in _InputDetails.__struct_fields__)),
-        _OutputDetails(*(_count(outputs, name, flaws) for name in _OutputDetails.__struct_fields__)),
+        prompt_tokens=_count(said, "prompt_tokens", flaws),
+        completion_tokens=_count(said, "completion_tokens", flaws),
+        total_tokens=_count(said, "total_tokens", flaws),
+        cached_tokens=_count(said, "cached_tokens", flaws),
+        prompt_cache_hit_tokens=_count(said, "prompt_cache_hit_tokens", flaws),
+        prompt_tokens_details=chat.InputDetails(
+            *(_count(inputs, name, flaws) for name in chat.InputDetails.__struct_fields__)
+        ),
+        completion_tokens_details=chat.OutputDetails(
+            *(_count(outputs, name, flaws) for name in chat.OutputDetails.__struct_fields__)
+        ),
     )
 
 
@@ -237,12 +249,12 @@ class Meter:
         self._seen: Reported | None = None
         self.flaws: tuple[str, ...] = ()
 
-    def take(self, raw: bytes | msgspec.Raw, *, final: bool) -> None:
+    def take(self, said: chat.Usage | bytes | msgspec.Raw, *, final: bool) -> None:
         """Take a usage object of the answer; `final` when the answer is whole, or only usage can follow.
 
         Of several the last one counts: they are running totals.
         """
-        reported, flaws = read_usage(raw)
+        reported, flaws = read_usage(said)
         if flaws:
             self.flaws = tuple(dict.fromkeys(self.flaws + flaws))
         if reported is not None and final:

@@ -15,16 +15,13 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from chatgate.protocols import document, openai_errors, sse
-from chatgate.vocabulary.chat import ChatCall, Turn, Usage
+from chatgate.vocabulary.chat import MAX_TOKENS, ChatCall, OddUsage, Turn, Usage
 from chatgate.vocabulary.document import Document
 from chatgate.vocabulary.errors import CallerError, Kind, Phrase, UpstreamError
 from chatgate.vocabulary.upstreams import Target, Upstream
 
 MAX_MODEL_NAME = 256
 """Longest model name that is taken; the longest published ones have about 100 characters."""
-
-MAX_TOKENS_COUNT = 10**8
-"""A provider's count above this is no count."""
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _Positive = Annotated[int, Meta(ge=1, le=_MOST)]
@@ -95,14 +92,22 @@ class _Answer(Struct):
     error: Raw = _NULL
 
 
-class _End(Struct):
-    finish_reason: Any = None
+class _Object(Struct, gc=False):
+    """Any object."""
+
+
+class _GoodAnswer(Struct, gc=False):
+    """An answer that is passed on as it is: with choices, without an error, and its counts are counts."""
+
+    choices: Annotated[list[_Object], Meta(min_length=1)]
+    usage: Usage | None = None
+    error: None = None
 
 
 class _Outline(Struct):
-    """What is looked at in an answer or a chunk that is passed on as it is."""
+    """What is looked at in any other answer."""
 
-    choices: list[_End] | None = None
+    choices: list[_Object] | None = None
     usage: Raw = _NULL
     error: Raw = _NULL
 
@@ -125,8 +130,10 @@ _decode_plain = msgspec.json.Decoder(_Request[_PlainMessage, _PlainNumber]).deco
 _decode_request = msgspec.json.Decoder(_Request[_RequestMessage, float]).decode
 _decode_turns = msgspec.json.Decoder(list[_RequestMessage]).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_good_answer = msgspec.json.Decoder(_GoodAnswer).decode
 _decode_outline = msgspec.json.Decoder(_Outline).decode
 _decode_written = msgspec.json.Decoder(_Written).decode
+_decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_counts = msgspec.json.Decoder(_Counts).decode
 
 _TEXT_LIST_OR_NULL = frozenset(b'"[n')
@@ -276,11 +283,17 @@ def check_answer(body: bytes) -> Usage | None:
     Raises `UpstreamError`.
     """
     try:
+        return _decode_good_answer(body).usage
+    except _UNREADABLE:
+        return _check_closely(body)
+
+
+def _check_closely(body: bytes) -> Usage | None:
+    try:
         outline = _decode_outline(body)
     except _UNREADABLE:
         raise UpstreamError("upstream_bad_answer") from None
-    if outline.error is not _NULL:
-        check_error(outline.error, body)
+    check_error(outline.error, body)
     if not outline.choices:
         raise refusal_in(body) or UpstreamError("upstream_bad_answer")
     return read_usage(outline.usage)
@@ -370,18 +383,22 @@ def _told(said: openai_errors.ProviderError) -> UpstreamError:
     return event
 
 
-def read_usage(raw: Raw) -> Usage | None:
-    """Return the provider's counts when they can be counts: present, whole and in a sane range."""
+def read_usage(raw: bytes | Raw) -> Usage | None:
+    """Return the provider's counts when its sums can be counts: present, whole and in a sane range."""
+    try:
+        return _decode_usage(raw)
+    except _UNREADABLE:
+        return _read_odd_usage(bytes(raw))
+
+
+def _read_odd_usage(raw: bytes) -> Usage | None:
     try:
         counts = _decode_counts(raw)
     except _UNREADABLE:
         return None
     sent, answered = counts.prompt_tokens, counts.completion_tokens
-    if type(sent) is int and type(answered) is int:
-        is_sane = 0 <= sent <= MAX_TOKENS_COUNT >= answered >= 0
-        return Usage(sent, answered, bytes(raw)) if is_sane else None
     if sent is None or answered is None or sent != int(sent) or answered != int(answered):
         return None
-    if not (0 <= sent <= MAX_TOKENS_COUNT and 0 <= answered <= MAX_TOKENS_COUNT):
+    if not (0 <= sent <= MAX_TOKENS and 0 <= answered <= MAX_TOKENS):
         return None
-    return Usage(int(sent), int(answered), bytes(raw))
+    return OddUsage(int(sent), int(answered), raw=raw)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Final, Protocol
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from chatgate.vocabulary.document import Document
 from chatgate.vocabulary.upstreams import Protocol as WireProtocol
 from chatgate.vocabulary.upstreams import Target
+
+MAX_TOKENS: Final = 10**8
+"""A provider's count above this is no count."""
+
+Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 
 
 class Turn(Protocol):
@@ -31,15 +36,49 @@ class Message(Struct, frozen=True, gc=False):
     content: str
 
 
-class Usage(Struct, frozen=True, gc=False, eq=False):
-    """Tokens of one call, as the provider counted them; `raw` is what it said, as JSON. Equal when the tokens are."""
+class InputDetails(Struct, frozen=True, gc=False):
+    """Parts of what was sent."""
 
-    input_tokens: int
-    output_tokens: int
-    raw: bytes = b""
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    audio_tokens: Count | None = None
+
+
+class OutputDetails(Struct, frozen=True, gc=False):
+    """Parts of what was answered."""
+
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+
+
+class UsageParts(Struct, frozen=True, gc=False, eq=False, kw_only=True):
+    """What a usage object of OpenAI's chat says besides its sums, with what others put elsewhere.
+
+    `prompt_cache_hit_tokens` is DeepSeek's name for the cached tokens, and Moonshot names them beside the sums.
+    Source: the usage extractors of genai-prices 0.2.3 (read 2026-11-23).
+    """
+
+    total_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    prompt_cache_hit_tokens: Count | None = None
+    prompt_tokens_details: InputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
+
+
+class Usage(
+    UsageParts,
+    frozen=True,
+    gc=False,
+    eq=False,
+    rename={"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"},
+):
+    """Tokens of one call, as the provider counted them: a usage object with both sums. Equal when these are."""
+
+    input_tokens: Count
+    output_tokens: Count
 
     def __eq__(self, other: object) -> bool:
-        """Compare the tokens."""
+        """Compare the sums."""
         return isinstance(other, Usage) and (self.input_tokens, self.output_tokens) == (
             other.input_tokens,
             other.output_tokens,
@@ -48,6 +87,12 @@ class Usage(Struct, frozen=True, gc=False, eq=False):
     def __hash__(self) -> int:
         """Return what equal ones have in common."""
         return hash((self.input_tokens, self.output_tokens))
+
+
+class OddUsage(Usage, frozen=True, gc=False, eq=False):
+    """The sums of a usage object with something in it that is no count; `raw` is all that was said, as JSON."""
+
+    raw: bytes = b""
 
 
 class ChatCall(Struct, frozen=True, gc=False):

@@ -16,7 +16,7 @@ from chatgate.protocols import sse
 from chatgate.protocols.responses.call import Kept, ResponsesCall
 from chatgate.protocols.responses.dialect import ResponsesDialect
 from chatgate.protocols.responses.relay import PassingRelay
-from chatgate.vocabulary.chat import Asked, Usage
+from chatgate.vocabulary.chat import Asked, OutputDetails, Usage
 from chatgate.vocabulary.errors import CallerError, Kind, Remedy, UpstreamError
 from chatgate.vocabulary.upstreams import Origin, Target, Upstream
 
@@ -211,7 +211,7 @@ def test_a_providers_events_pass_byte_for_byte(places: list[int]) -> None:
     assert (relay.done, relay.begun, relay.error) == (True, True, None)
     assert relay.usage is not None
     assert relay.usage == Usage(9, 4)
-    assert b'"reasoning_tokens":2' in relay.usage.raw
+    assert relay.usage.completion_tokens_details == OutputDetails(reasoning_tokens=2)
     assert not relay.transcript.is_resumable
     assert relay.transcript.text == "Good day"
     assert relay.final is None
