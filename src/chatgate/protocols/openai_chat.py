@@ -220,18 +220,24 @@ def encode_request(chat: ChatCall, target: Target) -> bytes:
     stream, the request for usage.
     """
     model = target.sent_model or chat.asked_model
-    upstream = target.upstream
-    asked = chat.document
-    if asked is not None:
-        if upstream.unknown or not upstream.takes_stream_options:
-            asked = _in_words_of(upstream, asked)
-        changes = {}
-        if model != chat.asked_model:
-            changes["model"] = msgspec.json.encode(model)
-        if chat.stream and not chat.wants_usage and upstream.takes_stream_options:
-            options = asked.value("stream_options") or {}
-            changes["stream_options"] = msgspec.json.encode({**options, "include_usage": True})
-        return asked.splice(changes) if changes else asked.body
+    upstream, asked = target.upstream, chat.document
+    if asked is None:
+        return _encode_own(chat, model, upstream)
+    if upstream.unknown or not upstream.takes_stream_options:
+        asked = _in_words_of(upstream, asked)
+    elif model == chat.asked_model and (chat.wants_usage or not chat.stream):
+        return asked.body
+    changes = {}
+    if model != chat.asked_model:
+        changes["model"] = msgspec.json.encode(model)
+    if chat.stream and not chat.wants_usage and upstream.takes_stream_options:
+        options = asked.value("stream_options") or {}
+        changes["stream_options"] = msgspec.json.encode({**options, "include_usage": True})
+    return asked.splice(changes) if changes else asked.body
+
+
+def _encode_own(chat: ChatCall, model: str, upstream: Upstream) -> bytes:
+    """Write a body of the gateway's own making, in the provider's words."""
     body: dict[str, Any] = {"model": model, "messages": chat.messages, **upstream.additions.get(model, {})}
     if chat.max_tokens is not None:
         body[upstream.renamed.get("max_tokens", "max_tokens")] = chat.max_tokens

@@ -25,11 +25,12 @@ _USER_AGENT = f"chatgate/{__version__}"
 class Requests:
     """Writes the requests to one upstream."""
 
-    __slots__ = ("_auth", "_chat", "_models", "_others", "_posted", "_root", "_timeouts", "upstream")
+    __slots__ = ("_auth", "_begin", "_chat_path", "_models", "_origin", "_posted", "_root", "_timeouts", "upstream")
 
     def __init__(self, upstream: Upstream, timeouts: Timeouts) -> None:
         """Prepare what every request to this upstream has in common."""
         self.upstream = upstream
+        self._origin = upstream.origin
         self._timeouts = timeouts
         self._auth = upstream.auth
         common = f"Host: {_host(upstream.origin)}\r\nUser-Agent: {_USER_AGENT}\r\nAccept-Encoding: identity\r\n"
@@ -40,13 +41,14 @@ class Requests:
         if manner.version and _VERSION.search(root) is None:
             root += manner.version  # Its clients' base URLs come without.
         self._root = root
-        self._posted = posted = (
+        self._chat_path = manner.chat
+        self._posted = (
             f"HTTP/1.1\r\n{common}Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
         )
-        self._chat = f"POST {root}{manner.chat} {posted}".encode()
         self._models = f"GET {root}{manner.models} HTTP/1.1\r\n{common}Accept: application/json\r\n".encode()
         self._models += manner.models_lines
-        self._others: dict[str, bytes] = {}
+        # Some paths hold the model's name, and it and the key may be the caller's to choose: not all are kept forever.
+        self._begin = lru_cache(maxsize=_MAX_BEGINNINGS)(self._beginning)
 
     def chat(
         self,
@@ -62,8 +64,7 @@ class Requests:
         take to connect, and again to say the first word, None for as long as is configured.
         `path` is where it goes below the base URL, "" for where chats go.
         """
-        line = self._chat if not path else self._other(path)
-        head = b"%b%bContent-Length: %d\r\n\r\n" % (line, _authorization(self._auth, secret), len(body))
+        head = b"%bContent-Length: %d\r\n\r\n" % (self._begin(path, secret), len(body))
         timeouts = self._timeouts
         if left_seconds is not None:
             timeouts = structs.replace(timeouts, total_seconds=left_seconds)
@@ -73,33 +74,25 @@ class Requests:
                 connect_seconds=min(timeouts.connect_seconds, patience_seconds),
                 first_token_seconds=min(timeouts.first_token_seconds, patience_seconds),
             )
-        return OutboundRequest(self.upstream.origin, head, body, timeouts)
+        return OutboundRequest(self._origin, head, body, timeouts)
 
-    def _other(self, path: str) -> bytes:
-        """Return the beginning of a request to another path, which is made once.
-
-        Some paths hold the model's name, which may be the caller's to choose; so not all of them are kept forever.
-        """
-        line = self._others.get(path)
-        if line is None:
-            if len(self._others) >= _MAX_PATHS:
-                self._others.clear()
-            line = self._others[path] = f"POST {self._root}{path} {self._posted}".encode()
-        return line
+    def _beginning(self, path: str, secret: str) -> bytes:
+        """Return the head of a request up to the key that is shown; "" is the path where chats go."""
+        line = f"POST {self._root}{path or self._chat_path} {self._posted}"
+        return line.encode() + _authorization(self._auth, secret)
 
     def count_tokens(self, question: Question, secret: str, timeouts: Timeouts) -> OutboundRequest:
         """Return the request that asks for a count of tokens."""
-        told = _authorization(self._auth, secret) + question.lines
-        head = b"%b%bContent-Length: %d\r\n\r\n" % (self._other(question.path), told, len(question.body))
-        return OutboundRequest(self.upstream.origin, head, question.body, timeouts)
+        begin = self._begin(question.path, secret)
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (begin, question.lines, len(question.body))
+        return OutboundRequest(self._origin, head, question.body, timeouts)
 
     def models(self, secret: str, timeouts: Timeouts) -> OutboundRequest:
         """Return the request for the list of models."""
         head = b"%b%b\r\n" % (self._models, _authorization(self._auth, secret))
-        return OutboundRequest(self.upstream.origin, head, b"", timeouts)
+        return OutboundRequest(self._origin, head, b"", timeouts)
 
 
-@lru_cache(maxsize=1024)
 def _authorization(auth: str, secret: str) -> bytes:
     """Return the line that shows a key, b"" when there is none to show."""
     if secret.startswith(_LOGIN_PREFIX):
@@ -122,7 +115,7 @@ _LOGIN_PREFIX = "sk-ant-oat"
 
 _VERSION = re.compile(r"/v1(beta|alpha)?$")
 
-_MAX_PATHS = 1024
+_MAX_BEGINNINGS = 1024
 
 # Sources (read 2026-11-23): https://platform.claude.com/docs/en/api/overview and /models-list,
 # https://ai.google.dev/api/models. Where a Gemini call goes is told with each one.
