@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from chatgate.i18n import Catalogues
     from chatgate.listing import Listing
     from chatgate.paths import Table
-    from chatgate.pipeline import Observer, Pipeline
+    from chatgate.pipeline import Pipeline
     from chatgate.receiving import Receiving
     from chatgate.refusals import Refusals
     from chatgate.remembering import Remembering
-    from chatgate.vocabulary.exchange import CallerPort, Upload
+    from chatgate.vocabulary.exchange import CallerPort, NoteEnd, Upload
     from chatgate.vocabulary.identity import Caller
 
 _LOG = logging.getLogger(__name__)
@@ -187,11 +187,13 @@ class Gateway:
         receiving: Receiving,
         known: frozenset[str],
         site: Site,
-        observers: Sequence[Observer],
+        note_end: NoteEnd,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
         """Take the parts; `administration` is None where nobody may administer; `clock` is monotonic, in seconds.
 
+        `wall_clock` counts them from the epoch.
         `known` are the names of all models that the configuration or the gateway itself names.
         """
         self._table = table
@@ -207,8 +209,9 @@ class Gateway:
         self._receiving = receiving
         self._known = known
         self._site = site
-        self._observers = observers
+        self._note_end = note_end
         self._clock = clock
+        self._wall_clock = wall_clock
         self.draining = False
 
     def arrive(self, envelope: Envelope) -> Identified | Reply:
@@ -427,7 +430,7 @@ class Gateway:
         return _in_http(reply) if error.reason == "no_websocket" else reply
 
     def _note(self, envelope: Envelope, endpoint: Endpoint, address: str, status: int, error: GateError | None) -> None:
-        """Tell the observers; probes are not worth a line."""
+        """Note how a call ended that asked no model; probes are not worth a line."""
         if endpoint.operation in _UNLOGGED:
             return
         settled = Settled(
@@ -443,8 +446,7 @@ class Gateway:
             stream=False,
             duration_ms=round((self._clock() - envelope.arrived_at) * 1000, 3),
         )
-        for observer in self._observers:
-            observer.call(settled)
+        self._note_end((self._wall_clock(), settled))
 
 
 def _check_upgrade(envelope: Envelope) -> None:

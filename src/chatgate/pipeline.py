@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from chatgate.protocols.openai_stream import Relay
     from chatgate.routing.plan import Plan
     from chatgate.vocabulary.chat import Asked, Usage
-    from chatgate.vocabulary.exchange import CallerPort
+    from chatgate.vocabulary.exchange import CallerPort, NoteEnd
     from chatgate.vocabulary.upstreams import Protocol as WireProtocol
 
 DRAINING = "draining"
@@ -107,13 +107,6 @@ class Memory(Protocol):
         """Keep an answer, whole or as its stream has ended."""
 
 
-class Observer(Protocol):
-    """Who is told how calls end."""
-
-    def call(self, settled: Settled) -> None:
-        """Take note of the end of a call."""
-
-
 class _Call(Struct, gc=False):
     """One call on its way: who asks, what is known of it so far, and what is open for it."""
 
@@ -145,11 +138,15 @@ class Pipeline:
         running: Running,
         streams: set[Stream],
         memory: Memory,
-        observers: tuple[Observer, ...],
+        note_end: NoteEnd,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
         is_durable: bool,
     ) -> None:
-        """Take the parts; `streams` is where those under way are found by whoever looks after silent ones."""
+        """Take the parts; `streams` is where those under way are found by whoever looks after silent ones.
+
+        `clock` is monotonic, in seconds; `wall_clock` counts them from the epoch.
+        """
         self._dialects = dialects
         self._refusals = refusals
         self._admitting = admitting
@@ -157,8 +154,9 @@ class Pipeline:
         self._leaving = leaving
         self._running = running
         self._memory = memory
-        self._observers = observers
+        self._note_end = note_end
         self._clock = clock
+        self._wall_clock = wall_clock
         self._streams = streams
         self._is_durable = is_durable
 
@@ -423,7 +421,7 @@ class Pipeline:
                 self._admitting.settle(receipt, used)
 
     def _settle(self, call: _Call) -> None:
-        """Tell the observers how the call ended."""
+        """Note how the call ended."""
         settled, plan, stream = call.settled, call.plan, call.stream
         arrived_at = call.identified.envelope.arrived_at
         self._write_down(call)
@@ -437,8 +435,7 @@ class Pipeline:
             if stream.first_token_at is not None:
                 settled.first_token_ms = round((stream.first_token_at - arrived_at) * 1000, 3)
         settled.duration_ms = round((self._clock() - arrived_at) * 1000, 3)
-        for observer in self._observers:
-            observer.call(settled)
+        self._note_end((self._wall_clock(), settled))
 
 
 def _reason_of(cancelled: asyncio.CancelledError) -> str:

@@ -92,7 +92,7 @@ def settled(**changes: Any) -> Settled:
 
 def test_a_call_is_one_line_of_facts(log: Log, sink: Sink) -> None:
     """Who, what, where, how long, and how it ended; times are UTC."""
-    log.call(settled())
+    log.calls([(NOW, settled())])
     log.close()
     assert sink.lines == [
         {
@@ -130,7 +130,7 @@ UNKNOWN: dict[str, Any] = {
 
 def test_what_is_not_known_is_not_in_the_line(log: Log, sink: Sink) -> None:
     """A refused call has no tokens, no first word, and was sent nowhere."""
-    log.call(settled(**UNKNOWN, status=429, outcome=Outcome.REFUSED, code="x"))
+    log.calls([(NOW, settled(**UNKNOWN, status=429, outcome=Outcome.REFUSED, code="x"))])
     log.close()
     (line,) = sink.lines
     assert not set(UNKNOWN) & set(line)
@@ -142,16 +142,15 @@ def test_one_of_several_workers_is_named_in_every_line(sink: Sink) -> None:
     log = Log(sink, Redaction([]), lambda: NOW, worker=2)
     log.event("started", port=5000)
     log._dropped = 3
-    log.call(settled())
+    log.calls([(NOW, settled())])
     log.close()
     assert [(line["event"], line["worker"]) for line in sink.lines] == [("started", 2), ("call", 2), ("log_dropped", 2)]
 
 
 def test_nothing_is_written_before_a_flush_and_everything_at_the_close(log: Log, sink: Sink) -> None:
     """Lines are gathered into batches; what was gathered is one piece; closing leaves nothing behind."""
-    for number in range(5):
-        log.call(settled(request_id=str(number)))
     log.event("started", port=5000)
+    log.calls([(NOW + number / 1000, settled(request_id=str(number))) for number in range(5)])
     assert sink.batches == []
     log.flush()
     log.flush()
@@ -160,7 +159,16 @@ def test_nothing_is_written_before_a_flush_and_everything_at_the_close(log: Log,
     assert len(sink.batches) == 2
     assert [line["event"] for line in sink.lines] == ["started", *["call"] * 5, "stopped"]
     assert [line["request_id"] for line in sink.lines[1:6]] == list("01234")
+    assert [line["time"][17:23] for line in sink.lines[1:6]] == ["00.250", "00.251", "00.252", "00.253", "00.254"]
     assert (sink.lines[0]["port"], sink.lines[0]["level"], sink.lines[-1]["level"]) == (5000, "info", "warning")
+
+
+@pytest.mark.parametrize("model", ["}\n{", '"}\n{"', "\\n{", "\x7f{"])
+def test_no_name_makes_two_lines_of_a_call(log: Log, sink: Sink, model: str) -> None:
+    """Whatever stands in a call's facts, each call is one line."""
+    log.calls([(NOW, settled(model=model)), (NOW, settled())])
+    log.close()
+    assert [line["model"] for line in sink.lines] == [model, "gpt-x"]
 
 
 @given(st.text(st.characters(codec=None)), st.text(st.characters(categories=["Cc", "Cf", "Zl", "Zp", "Cs"])))
@@ -186,7 +194,7 @@ def test_long_texts_are_cut(log: Log, sink: Sink) -> None:
 def test_secrets_stay_out(log: Log, sink: Sink) -> None:
     """A configured secret is masked wherever it got into a line, and the line stays JSON."""
     log.event("x", text="got sk-test-0123456789 there")
-    log.call(settled(model="sk-test-0123456789"))
+    log.calls([(NOW, settled(model="sk-test-0123456789"))])
     log.close()
     assert b"0123456789" not in b"".join(sink.batches)
     assert sink.lines[1]["model"] == "[redacted]"
@@ -199,8 +207,8 @@ def test_a_stalled_reader_costs_lines_that_are_counted(log: Log, sink: Sink) -> 
     log.flush()
     assert sink.stalled.wait(5)
     for number in range(MAX_WAITING_BATCHES + 7):
-        log.call(settled(request_id=f"a{number}"))
-        log.call(settled(request_id=f"b{number}"))
+        log.calls([(NOW, settled(request_id=f"a{number}"))])
+        log.calls([(NOW, settled(request_id=f"b{number}"))])
         log.flush()
     sink.gate.set()
     for _ in range(1 + MAX_WAITING_BATCHES):

@@ -103,10 +103,10 @@ def test_gauges_are_read_when_scraped() -> None:
 
 def test_calls_are_counted_by_how_they_ended(metrics: Metrics) -> None:
     """The code is the stable one after a failure, and the status after a success."""
-    metrics.call(settled())
-    metrics.call(settled())
-    metrics.call(settled(status=429, outcome=Outcome.REFUSED, code="rate_limit_exceeded", surface="plain"))
-    metrics.call(settled(operation="models", model=""))
+    metrics.count([settled()])
+    metrics.count([settled()])
+    metrics.count([settled(status=429, outcome=Outcome.REFUSED, code="rate_limit_exceeded", surface="plain")])
+    metrics.count([settled(operation="models", model="")])
     assert values(scrape(metrics)["chatgate_calls"], "chatgate_calls_total") == {
         ("chat", "openai", "gpt-x", "completed", "200"): 2,
         ("chat", "plain", "gpt-x", "refused", "rate_limit_exceeded"): 1,
@@ -117,7 +117,7 @@ def test_calls_are_counted_by_how_they_ended(metrics: Metrics) -> None:
 @pytest.mark.parametrize("model", ["gpt-y", 'gpt-x"} 1\nfake{x="', "gpt-x ", "x" * 256])
 def test_names_that_callers_make_up_are_one_label(metrics: Metrics, model: str) -> None:
     """A caller cannot make new time series, nor break the format."""
-    metrics.call(settled(model=model, input_tokens=1, output_tokens=2, first_token_ms=100.0, attempts=2))
+    metrics.count([settled(model=model, input_tokens=1, output_tokens=2, first_token_ms=100.0, attempts=2)])
     families = scrape(metrics)
     models = {sample.labels.get("model") for family in families.values() for sample in family.samples}
     assert models == {OTHER_MODEL, None}
@@ -128,14 +128,13 @@ def test_a_configured_name_may_hold_anything() -> None:
     """Names are escaped as the format wants it."""
     name = 'a"b\\c\nd/é'
     metrics = knowing(name)
-    metrics.call(settled(model=name))
+    metrics.count([settled(model=name)])
     assert [labels[2] for labels in values(scrape(metrics)["chatgate_calls"], "chatgate_calls_total")] == [name]
 
 
 def test_tokens_are_counted_by_direction(metrics: Metrics) -> None:
     """Calls that nobody counted add nothing."""
-    for usage in (Usage(9, 12), Usage(1, 0), None):
-        metrics.call(settled(**tokens_of(usage)))
+    metrics.count([settled(**tokens_of(usage)) for usage in (Usage(9, 12), Usage(1, 0), None)])
     assert values(scrape(metrics)["chatgate_tokens"], "chatgate_tokens_total") == {
         ("gpt-x", "input"): 10,
         ("gpt-x", "output"): 12,
@@ -144,10 +143,9 @@ def test_tokens_are_counted_by_direction(metrics: Metrics) -> None:
 
 def test_further_attempts_are_counted(metrics: Metrics) -> None:
     """The first request of a call is no further one, and a call that was never sent adds nothing."""
-    for attempts in (0, 1, 2, 4):
-        metrics.call(settled(attempts=attempts))
-    metrics.call(settled(model="gpt-y", attempts=3))
-    metrics.call(settled(model="", attempts=1))
+    metrics.count([settled(attempts=attempts) for attempts in (0, 1, 2, 4)])
+    metrics.count([settled(model="gpt-y", attempts=3)])
+    metrics.count([settled(model="", attempts=1)])
     assert values(scrape(metrics)["chatgate_further_attempts"], "chatgate_further_attempts_total") == {
         ("gpt-x",): 4,
         (OTHER_MODEL,): 2,
@@ -201,10 +199,12 @@ _CALLS = st.lists(
 def test_the_numbers_add_up(calls: list[tuple[str, float, float | None, Usage | None, Outcome]]) -> None:
     """Every call is in exactly one counter and one histogram, and in every bucket that is wide enough."""
     metrics = knowing("gpt-x")
-    for model, duration, first, usage, outcome in calls:
-        metrics.call(
+    metrics.count(
+        [
             settled(model=model, duration_ms=duration, first_token_ms=first, outcome=outcome, **tokens_of(usage))
-        )
+            for model, duration, first, usage, outcome in calls
+        ]
+    )
     families = scrape(metrics)
     assert sum(values(families["chatgate_calls"], "chatgate_calls_total").values()) == len(calls)
     tokens = sum(usage.input_tokens + usage.output_tokens for _, _, _, usage, _ in calls if usage)
@@ -224,10 +224,10 @@ def test_the_numbers_add_up(calls: list[tuple[str, float, float | None, Usage | 
 def test_a_key_has_series_of_its_own() -> None:
     """Calls, tokens and cost are added up by key and model, and calls without a key are in none of these."""
     metrics = knowing("m")
-    metrics.call(settled(model="m", key="key_1", input_tokens=3, output_tokens=4, cost_usd="0.000125"))
-    metrics.call(settled(model="m", key="key_1", input_tokens=1, output_tokens=1, cost_usd="0.5"))
-    metrics.call(settled(model="unheard", key="key_2"))
-    metrics.call(settled(model="m"))
+    metrics.count([settled(model="m", key="key_1", input_tokens=3, output_tokens=4, cost_usd="0.000125")])
+    metrics.count([settled(model="m", key="key_1", input_tokens=1, output_tokens=1, cost_usd="0.5")])
+    metrics.count([settled(model="unheard", key="key_2")])
+    metrics.count([settled(model="m")])
     text = metrics.render().decode()
     assert 'chatgate_key_calls_total{key="key_1",model="m"} 2.0' in text
     assert 'chatgate_key_tokens_total{direction="input",key="key_1",model="m"} 4.0' in text
@@ -242,7 +242,7 @@ def test_the_labels_of_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("chatgate.telemetry.metrics.MAX_KEYS", 2)
     metrics = knowing("m")
     for key in ("key_1", "key_2", "key_3", "key_4", "key_1"):
-        metrics.call(settled(model="m", key=key))
+        metrics.count([settled(model="m", key=key)])
     text = metrics.render().decode()
     assert 'chatgate_key_calls_total{key="other",model="m"} 2.0' in text
     assert 'chatgate_key_calls_total{key="key_1",model="m"} 2.0' in text

@@ -96,7 +96,7 @@ def test_a_successor_goes_on(shared: Shared) -> None:
     for number in (1, 2):
         metrics = Metrics({}, shared.share(1))
         metrics.know(["gpt-x"], list)
-        metrics.call(settled())
+        metrics.count([settled()])
         assert samples(metrics)["chatgate_calls_total", tuple(sorted(LABELS))] == number
     assert len(list(shared.share(1).series())) == 1
 
@@ -145,8 +145,8 @@ def test_every_worker_tells_the_sums_over_all(calls: list[tuple[int, str, float]
         metrics.know(["gpt-x"], list)
     for number, model, duration in calls:
         call = settled(model=model, duration_ms=duration * 1000, first_token_ms=duration * 500)
-        workers[number].call(call)
-        alone.call(call)
+        workers[number].count([call])
+        alone.count([call])
     for worker in workers.values():
         worker.publish()
     for worker in workers.values():

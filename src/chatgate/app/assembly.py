@@ -94,14 +94,18 @@ if TYPE_CHECKING:
     from chatgate.counters.port import Counters
     from chatgate.protocols.page import KeyNeeded
     from chatgate.settings import Settings
-    from chatgate.vocabulary.exchange import Sender
+    from chatgate.vocabulary.exchange import NoteEnd, Sender
 
 
 class Parts(Struct, frozen=True):
-    """What outlives a configuration. `streams` are those under way, under whichever configuration they began."""
+    """What outlives a configuration. `note_end` is told how calls end.
+
+    `streams` are those under way, under whichever configuration they began.
+    """
 
     log: Log
     metrics: Metrics
+    note_end: NoteEnd
     transport: Transport
     catalogues: Catalogues
     leaving: Leaving
@@ -149,7 +153,6 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
     conversations = predecessor.conversations if predecessor else Conversations()
     # Calls of the predecessor may still write lines that hold its secrets.
     redaction = Redaction(settings.secrets() | (predecessor.settings.secrets() if predecessor else frozenset()))
-    observers = (parts.log, parts.metrics)
     responses = ResponsesDialect(
         lambda: secrets.token_hex(_IDENTITY_BYTES),
         time.time,
@@ -245,8 +248,9 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
         running=parts.keeping.running,
         streams=parts.streams,
         memory=remembering,
-        observers=observers,
+        note_end=parts.note_end,
         clock=time.monotonic,
+        wall_clock=time.time,
         is_durable=book.is_durable,
     )
     owners = {name: model.targets[0].upstream.name for model in models for name in (model.name, *model.aliases)}
@@ -284,8 +288,9 @@ def assemble(settings: Settings, parts: Parts, predecessor: Snapshot | None = No
             models=((default_model, *routing.names) if routing.is_open else routing.names),
             key_needed=_key_needed(settings, default),
         ),
-        observers=observers,
+        note_end=parts.note_end,
         clock=time.monotonic,
+        wall_clock=time.time,
     )
     parts.log.redaction = redaction
     parts.keeping.adopt(settings)

@@ -25,7 +25,7 @@ from chatgate.providers import spec
 from chatgate.receiving import Receiving
 from chatgate.server import Server
 from chatgate.server.workers import Worker, Workers, reserve
-from chatgate.telemetry import Log, LogHandler, Metrics, Redaction, Share, Shared
+from chatgate.telemetry import Calls, Log, LogHandler, Metrics, Redaction, Share, Shared
 from chatgate.transport import Transport
 
 if TYPE_CHECKING:
@@ -119,10 +119,12 @@ class App:
             },
             share,
         )
+        self._calls = Calls(self._log, self._metrics, counts_at_once=share is not None)
         self._reload_failed = False
         self._parts = Parts(
             self._log,
             self._metrics,
+            self._calls.note,
             self._transport,
             Catalogues(),
             Leaving(),
@@ -160,6 +162,7 @@ class App:
             await self._parts.leaving.close()
             await self._transport.close()
             await self._keeping.close()
+            self._calls.tell()
             self._log.event("stopped")
             self._log.close()
 
@@ -260,6 +263,7 @@ class App:
             now = clock()
             for stream in list(self._parts.streams):
                 stream.tick(now)
+            self._calls.tell()
             self._log.flush()
             self._metrics.publish()
 

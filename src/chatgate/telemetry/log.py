@@ -12,13 +12,15 @@ import re
 import threading
 import time
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import partial
+from itertools import repeat
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from chatgate.telemetry.redaction import Redaction
     from chatgate.vocabulary.exchange import Settled
@@ -29,7 +31,10 @@ MAX_TEXT_CHARACTERS = 2000
 MAX_WAITING_BATCHES = 100
 """Batches that may wait for a stalled reader; at ten a second that is ten seconds of log."""
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encoder = msgspec.json.Encoder(enc_hook=str)
+_encode, _encode_lines = _encoder.encode, _encoder.encode_lines
+_datetime = partial(datetime.fromtimestamp, tz=UTC)
+_iso: Callable[[datetime], str] = methodcaller("isoformat", timespec="milliseconds")
 _CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 
 
@@ -48,17 +53,20 @@ class Log:
         self.redaction = redaction
         self._wall_clock = wall_clock
         self._whose = {} if worker is None else {"worker": worker}
-        self._closing = b"}" if worker is None else b',"worker":%d}' % worker
-        self._calls: list[tuple[float, Settled]] = []
+        self._opening = b'","level":"info","event":"call",' + (b"" if worker is None else b'"worker":%d,' % worker)
         self._lines: list[bytes] = []
         self._batches: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING_BATCHES)
         self._dropped = 0
         self._thread = threading.Thread(target=self._run, name="chatgate-log", daemon=True)
         self._thread.start()
 
-    def call(self, settled: Settled) -> None:
-        """Note the end of a call; it is rendered at the next `flush`."""
-        self._calls.append((self._wall_clock(), settled))
+    def calls(self, ended: Sequence[tuple[float, Settled]]) -> None:
+        """Note the end of calls, each with its time in seconds since the epoch."""
+        # What is done here for every call is done in C. A line break in a line is escaped.
+        times, calls = zip(*ended, strict=True)
+        facts = _encode_lines(list(calls))[1:-1].split(b"\n{")
+        stamps = map(str.encode, map(_iso, map(_datetime, times)))
+        self._lines += map(b"".join, zip(repeat(b'{"time":"'), stamps, repeat(self._opening), facts, strict=False))
 
     def event(self, event: str, level: str = "info", **facts: Any) -> None:  # noqa: ANN401 - JSON facts
         """Note something that happened to the gateway itself."""
@@ -69,12 +77,9 @@ class Log:
 
     def flush(self) -> None:
         """Render what was gathered and hand it over."""
-        if not self._calls and not self._lines:
+        if not self._lines:
             return
-        calls, self._calls = self._calls, []
         lines, self._lines = self._lines, []
-        closing = self._closing
-        lines += [b"%b%b%b" % (_opening(int(at * 1000)), _encode(settled)[1:-1], closing) for at, settled in calls]
         news = len(lines)
         if self._dropped:
             facts = {"level": "warning", "event": "log_dropped", **self._whose, "lines": self._dropped}
@@ -134,16 +139,5 @@ def _escaped(lines: bytes) -> bytes:
     return _CONTROL.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), lines)
 
 
-@lru_cache(maxsize=4)
-def _second(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-@lru_cache(maxsize=256)
-def _opening(at_ms: int) -> bytes:
-    """Return the beginning of the lines of calls that ended in this millisecond; the fields of `Settled` follow."""
-    return b'{"time":"%b","level":"info","event":"call",' % _stamp(at_ms / 1000).encode()
-
-
 def _stamp(at: float) -> str:
-    return f"{_second(int(at))}.{int(at * 1000) % 1000:03d}+00:00"
+    return _iso(_datetime(at))

@@ -10,7 +10,7 @@ error; `Admitted` is among the attempts, which know routes. The ports say what t
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -148,7 +148,7 @@ class Outcome(enum.StrEnum):
 class Settled(Struct, gc=False, omit_defaults=True):
     """What there is to say about a call at its end; never holds text of the caller's or of the model's.
 
-    It is filled on the way, told to the observers once, at the end, and not changed after that. The fields' order is
+    It is filled on the way, noted once, at the end, and not changed after that. The fields' order is
     that of the log's line. `first_token_ms` is None when nothing was streamed, the tokens when nobody counted them.
     `code` is the stable error code, "" after a success. `attempts` counts the requests that were sent upstream, and
     `target` is where the last of them went. `key` is the id of the gateway's key, and `cost_usd` what the call cost its
@@ -173,6 +173,10 @@ class Settled(Struct, gc=False, omit_defaults=True):
     target: str = ""
     key: str = ""
     cost_usd: str = ""
+
+
+NoteEnd: TypeAlias = "Callable[[tuple[float, Settled]], None]"
+"""Takes note of the end of a call: when that was, in seconds since the epoch, and what there is to say about it."""
 
 
 class OutboundRequest(Struct, frozen=True, gc=False):
