@@ -15,7 +15,7 @@ import pytest
 
 from accounting.books import COST, TARGET, USAGE, Office, begin, key, office, serve
 from chatgate.accounting import book as bookkeeping
-from chatgate.accounting import recent
+from chatgate.accounting import journal
 from chatgate.accounting.book import Book
 from chatgate.accounting.folding import RECENT_BATCH
 from chatgate.accounting.holds import Budget, Holds
@@ -138,7 +138,7 @@ async def test_running_folds_by_itself(tmp_path: Path) -> None:
 
 async def test_much_is_folded_before_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While memory still has all of it: from files it would cost twice as much, just when there is the least time."""
-    monkeypatch.setattr(recent, "MANY", 8)
+    monkeypatch.setattr(journal, "LOOK_BYTES", 800)
     monkeypatch.setattr(bookkeeping, "FOLDING_SECONDS", 3600.0)
     async with office(tmp_path) as place:
         book = place.book()
@@ -211,8 +211,9 @@ async def test_folded_segments_are_removed(tmp_path: Path) -> None:
         await book.close()
 
 
-async def test_what_was_written_lately_is_not_read_again(tmp_path: Path) -> None:
+async def test_what_was_written_lately_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes from memory, and with it what a disk has lost since; what memory had no room for is read."""
+    monkeypatch.setattr(journal, "LOOK_BYTES", 1)
     async with office(tmp_path) as place:
         book = place.book()
         await book.tick()
@@ -425,11 +426,14 @@ class Callers:
 
 
 @pytest.mark.parametrize("max_recent", [8192, 50])
-async def test_a_thousand_calls_given_up_anywhere(tmp_path: Path, max_recent: int) -> None:
+async def test_a_thousand_calls_given_up_anywhere(
+    tmp_path: Path, max_recent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cancelled at any point of their way, before, between and after attempts, with the database failing meanwhile.
 
     Nothing stays set aside, what budgets say is the sum of the rows, and each dispatched call has one row that ends it.
     """
+    monkeypatch.setattr(journal, "LOOK_BYTES", 1000)
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
     dice = random.Random(seed)

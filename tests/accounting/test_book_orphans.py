@@ -340,7 +340,7 @@ async def test_what_the_disk_has_no_room_for_yet_counts_once(place: Office) -> N
     journal = book._means.journal
     under_way = begin(book, "own", RICH)
     under_way.dispatch(1, TARGET)
-    journal._max_bytes, journal._room = 0, 0
+    journal._max_bytes = journal._segment_bytes = journal._due = 0
     under_way.settle(Outcome.COMPLETED, 200, usage=USAGE)
     await look(place, book)
     assert journal.trouble

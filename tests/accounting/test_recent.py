@@ -17,7 +17,7 @@ def filled(max_records: int = 100) -> Recent:
     recent = Recent(max_records)
     recent.begin_at(Position(1, 0))
     for end, record in zip(ENDS, RECORDS, strict=True):
-        recent.add(end, record)
+        recent.written.append((end, record))
     return recent
 
 
@@ -47,9 +47,23 @@ def test_what_is_before_its_beginning_is_not_there() -> None:
     assert recent.begin == ENDS[2]
 
 
-def test_one_too_many_leaves_nothing() -> None:
-    """It goes on behind that one: the files have all the others."""
-    recent = filled(4)
-    assert recent.begin == ENDS[4]
-    assert recent.after(ENDS[3], ENDS[5], 100) is None
-    assert recent.after(ENDS[4], ENDS[5], 100) == [(ENDS[5], RECORDS[5])]
+def test_too_many_are_left_to_the_files() -> None:
+    """A look at them has all that was written forgotten then; it goes on with what comes after."""
+    recent = filled(len(ENDS))
+    recent.look(ENDS[-1])
+    assert recent.begin == Position(1, 0)
+    recent.written.append((Position(2, 40), RECORDS[0]))
+    recent.look(Position(2, 40))
+    assert (recent.begin, recent.written) == (Position(2, 40), [])
+    assert recent.after(ENDS[-1], Position(2, 50), 100) is None
+    recent.written.append((Position(2, 50), RECORDS[1]))
+    assert recent.after(Position(2, 40), Position(2, 50), 100) == [(Position(2, 50), RECORDS[1])]
+
+
+def test_whoever_folds_is_told_at_every_look() -> None:
+    """So much was written since the last one that it is worth it."""
+    recent = filled()
+    looks: list[Position | None] = []
+    recent.on_many = lambda: looks.append(recent.begin)
+    recent.look(ENDS[-1])
+    assert looks == [Position(1, 0)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -25,6 +26,10 @@ from chatgate.accounting.syncing import Syncer
 
 RETRY_SECONDS: Final = 1.0
 """How long after a failure the disk is tried again."""
+
+LOOK_BYTES: Final = 400 << 10
+"""How often what is recent is looked at, by what is written: some 2000 records, so that they are folded before memory
+has no room for more."""
 
 _PROBE_BYTES: Final = 4096
 
@@ -66,16 +71,18 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._max_kept = max_kept
-        self._kept: deque[tuple[bytes, Record]] = deque()
+        self._kept: deque[Record] = deque()
         self._file = -1
         self._segment = 0
         self._first_segment = first_segment
         self._end = 0
-        self._room = 0
+        self._due = 0
+        """Where in the segment something is to be done before more is written."""
         self._retry_at = 0.0
         self.trouble = ""
         self.lost = 0
         self.recent = Recent()
+        self._note = self.recent.written.append
         self._is_torn = True
         self._lock = become_writer(directory)
         self._syncer = Syncer(sync) if durability == "power" else None
@@ -90,21 +97,25 @@ class Journal:
 
         Raises `JournalUnavailable`, at once and without touching the disk when that has failed a moment ago.
         """
+        if self._end >= self._due:
+            self._do_what_is_due()
         frame, record = encode_frame(record)
-        if self._room <= 0:
-            self._make_room()
-        self._put(frame, record)
+        try:
+            written = os.write(self._file, frame)
+        except OSError as error:
+            raise self._fail(error.strerror or "cannot write") from error
+        if written != len(frame):
+            raise self._fail("the disk is full")
+        self._end = end = self._end + written
+        self._note((Position(self._segment, end), record))
 
     def keep(self, record: Record) -> None:
         """Write a record of something that has happened already: as soon as it is possible, if not now."""
-        frame, record = encode_frame(record)
         try:
-            if self._room <= 0:
-                self._make_room()
-            self._put(frame, record)
+            self.write(record)
         except JournalUnavailable:
             if len(self._kept) < self._max_kept:
-                self._kept.append((frame, record))
+                self._kept.append(record)
             else:
                 self.lost += 1
 
@@ -161,17 +172,6 @@ class Journal:
             self._fail("the disk did not take what was written")
             self._retry_at = 0.0
 
-    def _put(self, frame: bytes, record: Record) -> None:
-        try:
-            written = os.write(self._file, frame)
-        except OSError as error:
-            raise self._fail(error.strerror or "cannot write") from error
-        if written != len(frame):
-            raise self._fail("the disk is full")
-        self._end += written
-        self._room -= written
-        self.recent.add(Position(self._segment, self._end), record)
-
     def _fail(self, trouble: str) -> JournalUnavailable:
         """Write nothing for a while, and to another segment then."""
         self.trouble = trouble
@@ -179,6 +179,17 @@ class Journal:
         self._retry_at = self._clock() + RETRY_SECONDS
         self._leave_segment()
         return JournalUnavailable(trouble)
+
+    def _do_what_is_due(self) -> None:
+        """Get to another segment when this one has ended, or have a look at what is recent."""
+        if self._file < 0 or self._end >= self._segment_bytes:
+            self._make_room()
+        else:
+            self.recent.look(self.position)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._due = min(self._end + LOOK_BYTES, self._segment_bytes)
 
     def _make_room(self) -> None:
         """Get to a segment that can be written to, and write what is kept first. Raises `JournalUnavailable`."""
@@ -190,8 +201,9 @@ class Journal:
             raise self._fail(error.strerror or "cannot open a segment") from error
         self.trouble = ""
         while self._kept:
-            self._put(*self._kept[0])
+            self.write(self._kept[0])
             self._kept.popleft()
+        self._look_later()
 
     def _probe(self) -> None:
         """Find out whether there is room again, by filling a file that is not read. Raises `JournalUnavailable`."""
@@ -216,7 +228,8 @@ class Journal:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         file = os.open(path_of(self._directory, number), flags, 0o600)
         self._leave_segment()
-        self._file, self._segment, self._end, self._room = file, number, 0, self._segment_bytes
+        # Nothing is due until what is kept is in it.
+        self._file, self._segment, self._end, self._due = file, number, 0, sys.maxsize
         if self._is_torn:
             # What lies before, and may not be whole, is for the readers of the files.
             self.recent.begin_at(Position(number, 0))
@@ -227,7 +240,7 @@ class Journal:
 
     def _leave_segment(self) -> None:
         """Close the segment, and remove it if it has no record, so that a full disk is not filled with empty ones."""
-        file, self._file, self._room = self._file, -1, 0
+        file, self._file, self._due = self._file, -1, 0
         if file < 0:
             return
         if not self._end:

@@ -8,60 +8,59 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Final
 
 from chatgate.accounting.records import Record
 from chatgate.accounting.segments import Position
 
-MANY: Final = 2048
-"""So many records are worth folding before their time: long before memory has no room for more."""
+_end_of = itemgetter(0)
+
+MAX_RECORDS: Final = 16_384
+"""So many are kept in memory, and what comes until the next look at them."""
 
 
 class Recent:
     """Records by where they end. It has all that was written after `begin`, which is None while that is nothing.
 
-    `on_many` is called whenever their number comes to `MANY`.
+    Whoever writes a record appends it to `written`, with where it ends, and has a `look` at times. `on_many` is called
+    then.
     """
 
-    def __init__(self, max_records: int = 8 * MANY) -> None:
-        """Begin with none; when there would be more than `max_records`, the files are what has them."""
+    def __init__(self, max_records: int = MAX_RECORDS) -> None:
+        """Begin with none; when there are more than `max_records`, the files are what has them."""
         self._max_records = max_records
-        self._ends: list[Position] = []
-        self._records: list[Record] = []
+        self.written: list[tuple[Position, Record]] = []
         self.begin: Position | None = None
         self.on_many: Callable[[], object] = _nobody
 
-    def add(self, end: Position, record: Record) -> None:
-        """Take a record that was written."""
-        records = self._records
-        if len(records) >= self._max_records:
+    def look(self, end: Position) -> None:
+        """Have no more than memory has room for; so much was written since the last look that it is worth folding.
+
+        `end` is where the last record ends.
+        """
+        if len(self.written) > self._max_records:
             self.begin_at(end)
-            return
-        self._ends.append(end)
-        records.append(record)
-        if len(records) == MANY:
-            self.on_many()
+        self.on_many()
 
     def begin_at(self, place: Position) -> None:
         """Have nothing, and all that is written after a place."""
-        self._ends.clear()
-        self._records.clear()
+        self.written.clear()
         self.begin = place
 
     def after(self, place: Position, through: Position, most: int) -> list[tuple[Position, Record]] | None:
         """Return the first `most` records between two places, with where they end; None when some may be missing."""
         if self.begin is None or place < self.begin:
             return None
-        first = bisect_right(self._ends, place)
-        last = min(bisect_right(self._ends, through), first + most)
-        return list(zip(self._ends[first:last], self._records[first:last], strict=True))
+        first = bisect_right(self.written, place, key=_end_of)
+        last = bisect_right(self.written, through, first, key=_end_of)
+        return self.written[first : min(last, first + most)]
 
     def forget(self, through: Position) -> None:
         """Let go of what lies before a place."""
         if self.begin is None or through <= self.begin:
             return
-        count = bisect_right(self._ends, through)
-        del self._ends[:count], self._records[:count]
+        del self.written[: bisect_right(self.written, through, key=_end_of)]
         self.begin = through
 
 
