@@ -26,6 +26,7 @@ class Told:
         """Take its pieces."""
         self.status = status
         self.headers: Mapping[bytes, bytes] = {b"content-type": b"x"}
+        self.whole: bytes | None = None
         self.pieces = pieces
         self.ends: list[str] = []
 

@@ -144,10 +144,12 @@ class CircuitMachine(RuleBasedStateMachine):
         self.under_way.append(call)
 
     @precondition(lambda self: self.under_way)
-    @rule(which=st.integers(0, 9))
-    def ok(self, which: int) -> None:
-        """Let a call be answered."""
-        self.circuit.succeeded(self.now, self.end(which, "ok"))
+    @rule(which=st.integers(0, 9), tells=st.booleans())
+    def ok(self, which: int, *, tells: bool) -> None:
+        """Let a call be answered, which a calm circuit need not be told."""
+        call = self.end(which, "ok")
+        if tells or not self.circuit.is_calm:
+            self.circuit.succeeded(self.now, call)
 
     @precondition(lambda self: self.under_way)
     @rule(which=st.integers(0, 9))

@@ -154,21 +154,23 @@ class Trying:
         `serial` counts the tries of the call from 1. `left_seconds` is what is left of the call's time, None when it
         has just begun.
         """
-        written = self._written(admitted.decoded, candidate.target)
+        decoded = admitted.decoded
+        asked = decoded.asked
+        written = self._written(decoded, candidate.target)
         receipt = await self._take(admitted, candidate) if self._limits_attempts else None
-        attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
+        attempt = self._begin(admitted, serial, candidate, receipt)
         try:
             if self._is_durable:
                 await admitted.entry.synced()
             answer = attempt.answer = await self._send(attempt, decoded, left_seconds, written)
             if answer.status != _OK or answer.headers.get(b"content-type") not in _JSON_TYPES:
                 await self._judge_head(attempt, decoded)
-            body = await answer.read(MAX_ANSWER_BYTES)
-            upstream = candidate.target.upstream
-            # Nearly all calls are OpenAI's: no look at more than that.
-            protocol = upstream.protocol if decoded.asked.foreign is None else _answers_in(upstream, decoded.asked)
-            speaking = dialect.at(protocol)
-            attempt.body, attempt.usage = speaking.encode_whole(decoded.asked, body)
+            body = answer.whole
+            if body is None:
+                body = await answer.read(MAX_ANSWER_BYTES)
+            if asked.foreign is not None:
+                dialect = dialect.at(_answers_in(candidate.target.upstream, asked))
+            attempt.body, attempt.usage = dialect.encode_whole(asked, body)
             if attempt.usage is None:
                 attempt.got_bytes = openai_chat.written_bytes(body)
         except GateError as error:
@@ -176,8 +178,8 @@ class Trying:
         except BaseException:
             self.abandon(attempt)
             raise
-        candidate.succeeded(self._clock(), attempt.number)
-        attempt.close()
+        candidate.answered(self._clock(), attempt.number)
+        attempt.is_open = False  # The answer was read to its end, so its connection needs no closing.
         return attempt
 
     async def stream(
@@ -305,16 +307,16 @@ class Trying:
 
     def _begin(self, admitted: Admitted, serial: int, candidate: Candidate, receipt: object) -> Attempt:
         """Write down that an upstream is about to be called. Raises `Overloaded` when that cannot be written."""
-        target = candidate.target
-        own_key = _shows_own_key(target, admitted.decoded)
-        secret = admitted.decoded.caller.key.secret if own_key else target.api_key
+        target, key = candidate.target, admitted.decoded.caller.key
+        own_key = key.kind is _PROVIDER_KEY and target.upstream.is_default
         number = candidate.enter(self._clock())
+        attempt = Attempt(serial, candidate, key.secret if own_key else target.api_key, number, receipt)
         try:
             admitted.entry.dispatch(serial, target, own_key=own_key)
         except GateError:
-            self.abandon(Attempt(serial, candidate, secret, number, receipt))
+            self.abandon(attempt)
             raise
-        return Attempt(serial, candidate, secret, number, receipt)
+        return attempt
 
     async def _take(self, admitted: Admitted, candidate: Candidate) -> object:
         """Take an attempt from the limits by upstream, or raise `CallerError`; another upstream may have room."""
@@ -426,14 +428,10 @@ def _check_begun(relay: Relay) -> None:
 
 def secret_for(target: Target, decoded: Decoded) -> str:
     """Return the key to show a target: the caller's own only at the default upstream, else the operator's."""
-    return decoded.caller.key.secret if _shows_own_key(target, decoded) else target.api_key
-
-
-def _shows_own_key(target: Target, decoded: Decoded) -> bool:
-    """Tell whether a target is shown the caller's own key."""
-    return decoded.caller.key.kind is _PROVIDER_KEY and target.upstream.is_default
+    key = decoded.caller.key
+    return key.secret if key.kind is _PROVIDER_KEY and target.upstream.is_default else target.api_key
 
 
 def lacks_key(target: Target, decoded: Decoded) -> bool:
     """Tell whether a target wants a key, and nobody has one for it."""
-    return target.upstream.key_needed and not secret_for(target, decoded)
+    return not target.api_key and target.upstream.key_needed and not secret_for(target, decoded)

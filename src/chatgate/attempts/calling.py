@@ -68,7 +68,11 @@ class Calling:
         """Return the way of a call, which has chosen its first candidate. Raises `Overloaded` when there is none."""
         route, now = admitted.route, self._clock()
         give_up_at = admitted.decoded.identified.envelope.arrived_at + self._total_seconds
-        if route.only is not None:
+        only = route.only
+        if only is not None and only.is_usable(now):  # As nearly always: there is nothing to choose.
+            only.upstream.budget.note_call(now)
+            return Plan(route, only, self._max_retries, give_up_at, self._random)
+        if only is not None:
             return Plan.begin(route, now, max_retries=self._max_retries, give_up_at=give_up_at, random=self._random)
         conversation, is_continued = _conversation_of(route.name, admitted.decoded.asked.chat)
         plan = Plan.begin(
@@ -82,14 +86,19 @@ class Calling:
         self._conversations.remember(conversation, plan.candidate, now)
         return plan
 
-    def whole(self, admitted: Admitted, dialect: Dialect, plan: Plan) -> Coroutine[None, None, Attempt]:
+    async def whole(self, admitted: Admitted, dialect: Dialect, plan: Plan) -> Attempt:
         """Return a whole answer. Raises the `GateError` that is left when nothing else can be tried."""
-        whole = self.trying.whole
+        wait_seconds: float | None = None
+        if self._hedges is None:
+            try:  # As nearly always, one is enough.
+                return await self.trying.whole(admitted, dialect, 1, plan.candidate, None)
+            except GateError as error:
+                wait_seconds = plan.after(error, self._clock())
 
         def make(candidate: Candidate, left_seconds: float | None) -> Coroutine[None, None, Attempt]:
-            return whole(admitted, dialect, plan.attempts, candidate, left_seconds)
+            return self.trying.whole(admitted, dialect, plan.attempts, candidate, left_seconds)
 
-        return self._until_answered(admitted, plan, make)
+        return await self._until_answered(admitted, plan, make, wait_seconds)
 
     def stream(self, admitted: Admitted, dialect: Dialect, plan: Plan) -> Coroutine[None, None, Attempt]:
         """Return a stream that has said its first word. Raises as `whole` does."""
@@ -105,9 +114,15 @@ class Calling:
         if seconds:
             await self._sleep(seconds)
 
-    async def _until_answered(self, admitted: Admitted, plan: Plan, make: _Try) -> Attempt:
+    async def _until_answered(
+        self, admitted: Admitted, plan: Plan, make: _Try, wait_seconds: float | None = None
+    ) -> Attempt:
+        """Make one try after another, the first of them after `wait_seconds` where another one has failed before."""
         left_seconds: float | None = None
         while True:
+            if wait_seconds is not None:
+                await self.wait(wait_seconds)
+                left_seconds = plan.left_seconds(self._clock())
             try:
                 if self._hedges is None:
                     attempt = await make(plan.candidate, left_seconds)
@@ -119,8 +134,6 @@ class Calling:
                 if plan.attempts > 1:
                     self._remember(admitted, plan)
                 return attempt
-            await self.wait(wait_seconds)
-            left_seconds = plan.left_seconds(self._clock())
 
     def _remember(self, admitted: Admitted, plan: Plan) -> None:
         """Have the conversation go on where it was answered, if that was not where it was sent first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -84,6 +84,8 @@ class DemoAnswer:
     """An answer whose body is made as it is read."""
 
     __slots__ = ("_chunks", "headers", "status")
+
+    whole: ClassVar[None] = None
 
     def __init__(self, status: int, headers: Mapping[bytes, bytes], chunks: AsyncIterator[bytes]) -> None:
         """Take the body's pieces."""

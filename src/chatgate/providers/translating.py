@@ -6,7 +6,7 @@ are; only refusals are read for everyone alike.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from chatgate.protocols import openai_models
 from chatgate.protocols.anthropic.upstream import Messages
@@ -69,6 +69,8 @@ class TranslatedAnswer:
     """
 
     __slots__ = ("_answer", "_decoder", "_translation", "headers", "status")
+
+    whole: ClassVar[None] = None
 
     def __init__(self, answer: Answer, translation: Translation) -> None:
         """Take the answer, of which nothing has been read."""

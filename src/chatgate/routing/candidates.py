@@ -108,18 +108,26 @@ class Candidate:
 
         Raises `Overloaded` when the room that there was has been taken meanwhile.
         """
-        if self.upstream.is_full:
+        upstream = self.upstream
+        if upstream.in_flight >= upstream.cap:
             busy = Overloaded("upstream_busy", retry_after_seconds=SOON_SECONDS)
             busy.remedy = Remedy.ANOTHER_TARGET
             raise busy
         self.in_flight += 1
-        self.upstream.in_flight += 1
+        upstream.in_flight += 1
         return self.circuit.begin(now)
 
     def leave(self) -> None:
         """Note that a call there is over, however it ended."""
         self.in_flight -= 1
         self.upstream.in_flight -= 1
+
+    def answered(self, now: float, number: int) -> None:
+        """Note that a call there is over, and was answered."""
+        self.in_flight -= 1
+        self.upstream.in_flight -= 1
+        if self.is_silent or not self.circuit.is_calm:
+            self.succeeded(now, number)
 
     def is_last_resort(self, number: int) -> bool:
         """Tell whether a call goes there only because nobody else is left: it is known to be silent.

@@ -79,8 +79,9 @@ CLOSED, OPEN, HALF_OPEN = CircuitState
 class Circuit:
     """How one target is doing.
 
-    `state` and `retry_at` are read by others and changed only here. `retry_at` is the moment from which a call may go
-    there, 0 when nothing stands against it; moments are monotonic seconds.
+    `state`, `retry_at` and `is_calm` are read by others and changed only here. `retry_at` is the moment from which a
+    call may go there, 0 when nothing stands against it; moments are monotonic seconds. While it `is_calm` there is
+    nothing to forget: a success need not be told.
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class Circuit:
         "_random",
         "_shut_until",
         "_stale",
+        "is_calm",
         "retry_at",
         "state",
     )
@@ -107,6 +109,7 @@ class Circuit:
         """Start closed. `random` returns a number of [0, 1); `on_change` is told the old state and the new one."""
         self.state = CLOSED
         self.retry_at = 0.0
+        self.is_calm = True
         self._random = random
         self._on_change = on_change
         self._begun = 0  # the number of the last call that began
@@ -155,11 +158,13 @@ class Circuit:
         if self.state is not CLOSED:
             self._cooldown_seconds = COOLDOWN_SECONDS
             self._enter(CLOSED, 0.0)
+        self.is_calm = not self._pace_seconds
 
     def failed(self, now: float, number: int = LATEST) -> None:
         """Take note that a call failed by the target's fault: open, when it was one too many or the probe."""
         if number <= self._stale or self.state is OPEN:
             return
+        self.is_calm = False
         self._failures += 1
         if self._failures < FAILURES_TO_OPEN and self.state is CLOSED:
             return
@@ -182,6 +187,7 @@ class Circuit:
         Calls that were under way together and hear the same count as one, or a busy moment would cost a minute. It is
         no verdict about the probe.
         """
+        self.is_calm = False
         if number > self._paced_after:
             self._pace_seconds = min(2 * self._pace_seconds, MAX_PACE_SECONDS) or PACE_SECONDS
             self._paced_after = self._begun

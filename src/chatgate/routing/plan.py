@@ -62,10 +62,6 @@ class Plan(Struct, gc=False):
 
         Raises `Overloaded` when no target has room.
         """
-        candidate = route.only
-        if candidate is not None and candidate.is_usable(now):
-            candidate.upstream.budget.note_call(now)
-            return Plan(route, candidate, max_retries, give_up_at, random)
         candidate = None
         if remembered is not None and may_follow(remembered, _first_tier(route, now)) and remembered.is_usable(now):
             candidate = remembered

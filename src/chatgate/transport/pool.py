@@ -57,7 +57,7 @@ class Pool:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if connection.deadline > now < connection.retires_at and not connection.transport.is_closing():
+            if connection.deadline > now and not connection.transport.is_closing():
                 return connection
             connection.abort()
         return None
@@ -76,7 +76,7 @@ class Pool:
         if connection.served >= MAX_REQUESTS or len(idle) >= self._max_idle_per_origin:
             connection.abort()
         else:
-            connection.deadline = self._clock() + self._keep_idle_seconds
+            connection.deadline = min(self._clock() + self._keep_idle_seconds, connection.retires_at)
             idle.append(connection)
 
     def lost(self, connection: Connection) -> None:

@@ -262,6 +262,10 @@ class Answer(Protocol):
     def headers(self) -> Mapping[bytes, bytes]:
         """Return the headers, names in lower case."""
 
+    @property
+    def whole(self) -> bytes | None:
+        """Return the body when all of it came at once, as that of a small answer does; None where `read` tells."""
+
     async def read(self, limit_bytes: int) -> bytes:
         """Return the whole body; more than `limit_bytes` of it is an error."""
 
