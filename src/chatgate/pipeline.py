@@ -342,8 +342,7 @@ class Pipeline:
             if attempt.passes_type:
                 type_lines = _passed_type(attempt.answer.headers)
         model = plan.candidate.target.sent_model or admitted.decoded.asked.chat.asked_model
-        sent = len(admitted.entry.sent)
-        return b"%b%bx-chatgate-attempts: %d\r\n%b" % (headers, _model_line(model), sent, type_lines)
+        return headers + _answered_lines(model, len(admitted.entry.sent), type_lines)
 
     async def _fail(self, call: _Call, error: GateError) -> None:
         """Tell the caller: by an answer of its own, or, once a stream has begun, by the event that ends it."""
@@ -444,9 +443,13 @@ def _reason_of(cancelled: asyncio.CancelledError) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _model_line(model: str) -> bytes:
-    """Return the line that names the model; what a header cannot carry is percent-encoded."""
-    return b"x-chatgate-model: %b\r\n" % quote(model, safe=string.punctuation + " ").encode()
+def _answered_lines(model: str, attempts: int, type_lines: bytes) -> bytes:
+    """Return the lines that say who answered, at which attempt, and what the answer is.
+
+    What a header cannot carry of the model's name is percent-encoded.
+    """
+    named = quote(model, safe=string.punctuation + " ").encode()
+    return b"x-chatgate-model: %b\r\nx-chatgate-attempts: %d\r\n%b" % (named, attempts, type_lines)
 
 
 def _passed_type(headers: Mapping[bytes, bytes]) -> bytes:
