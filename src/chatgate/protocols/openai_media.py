@@ -316,7 +316,6 @@ class MediaRelay(Relay):
     def forget_tail(self) -> None:
         """Drop the beginning of an event: the rest of it will not come."""
         self._splitter = sse.EventSplitter(MAX_EVENT_BYTES)
-        self._is_between = True
         self.error = None
 
     def _take(self, event: bytes, data: bytes | None) -> bytes:

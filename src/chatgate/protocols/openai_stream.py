@@ -37,6 +37,14 @@ class _Outline(Struct, gc=False):
     error: Raw = _NULL
 
 
+class _Piece(Struct, gc=False):
+    """What shows that a chunk is just one more piece of an answer."""
+
+    choices: list[_End] | None = None
+    usage: Any = None
+    error: Any = None
+
+
 class _Delta(Struct):
     delta: dict[str, Any] | None = None
 
@@ -46,6 +54,7 @@ class _Beginning(Struct):
 
 
 _decode_outline = msgspec.json.Decoder(_Outline).decode
+_decode_piece = msgspec.json.Decoder(_Piece).decode
 _decode_beginning = msgspec.json.Decoder(_Beginning).decode
 
 
@@ -60,7 +69,7 @@ class Relay:
 
     __slots__ = (
         "_choices",
-        "_is_between",
+        "_going_on",
         "_note",
         "_splitter",
         "_usual",
@@ -73,12 +82,15 @@ class Relay:
         "usage",
     )
 
+    passes_events = False
+    """Whether the caller gets a chunk with a piece of the answer as it came."""
+
     def __init__(self) -> None:
         """Start before the first byte."""
         self._splitter = sse.EventSplitter()
-        self._is_between = True  # No event has begun and not ended.
         self._choices: dict[int, bool] = {}
         self._usual: _End | None = None
+        self._going_on: list[_End] | None = None  # What all but a few chunks have as their choices, once that is known.
         self.begun = False
         self.done = False
         self.error: UpstreamError | None = None
@@ -95,27 +107,40 @@ class Relay:
 
     def feed(self, data: bytes) -> bytes:
         """Return what the caller gets of this: whole events only."""
+        going_on = self._going_on
+        # One event of one line in one piece is the usual case.
+        is_event = data.find(b"\n") == len(data) - 2 and data.startswith(b"data: {") and data.find(b"\r") < 0
+        if going_on is not None and is_event:
+            try:
+                piece = _decode_piece(data[6:-2])
+            except _UNREADABLE:
+                return self._look_at(data, is_event=True)
+            if piece.choices == going_on and piece.usage is None and piece.error is None:
+                self.heard = True
+                self._note(data)
+                return data
+        return self._look_at(data, is_event=is_event)
+
+    def _look_at(self, data: bytes, *, is_event: bool) -> bytes:
+        """Look closely at what may be more than one more piece of the answer."""
         done, error = self.done, self.error
         if done or error is not None:
             return b""
         self.heard = False
+        self._going_on = None
         out: list[bytes] = []
         try:
-            # One event of one line in one piece is the usual case.
-            if (
-                self._is_between
-                and data.find(b"\n") == len(data) - 2
-                and data.startswith(b"data: {")
-                and data.find(b"\r") < 0
-            ):
-                return self._take(data, data[6:-2])
-            for event in self._splitter.feed(data):
-                out.append(self._take(event, sse.data_of(event)))
-                if self.done:
-                    break
-            self._is_between = not self._splitter.tail
+            if is_event and not self._splitter.tail:
+                out.append(self._take(data, data[6:-2]))
+            else:
+                for event in self._splitter.feed(data):
+                    out.append(self._take(event, sse.data_of(event)))
+                    if self.done:
+                        break
         except UpstreamError as broken:
             self.error = broken
+        if self.passes_events and self.begun and self._usual is not None and not (self.is_over or self._splitter.tail):
+            self._going_on = [self._usual]
         return b"".join(out)
 
     def end(self) -> bytes:
@@ -123,8 +148,8 @@ class Relay:
 
         An answer that had finished is completed with the end mark that it lacks; any other one was cut.
         """
+        self._going_on = None
         last = openai_chat.last_event(self._splitter.finish())
-        self._is_between = True
         out = self.feed(last) if last else b""
         if self.is_over:
             return out
@@ -135,13 +160,13 @@ class Relay:
 
     def complete(self) -> bytes:
         """Return the end of an answer that has finished."""
+        self._going_on = None
         self.done = True
         return self._last()
 
     def forget_tail(self) -> None:
         """Drop the beginning of an event: another stream goes on from here."""
         self._splitter = sse.EventSplitter()
-        self._is_between = True
         self.error = None
 
     def _take(self, event: bytes, data: bytes | None) -> bytes:
@@ -166,11 +191,10 @@ class Relay:
         if not self.begun:
             self.begun = self.finished or _says_something(data)
         self._note(event)
-        if usage is _NULL:
+        if usage is _NULL or bytes(usage) == b"null":
             return self._pass_on(event, data)
         self.usage = openai_chat.read_usage(usage) or self.usage
-        is_count = choices == [] and bytes(usage) != b"null"
-        return self._count(event, data) if is_count else self._pass_on(event, data)
+        return self._count(event, data) if choices == [] else self._pass_on(event, data)
 
     def _note_ends(self, choices: list[_End]) -> None:
         """Take note of the choices that have finished: an answer is whole when all that have begun are."""
@@ -209,6 +233,8 @@ class OpenAIRelay(Relay):
     """Passes the events on byte for byte to a caller of the OpenAI surface."""
 
     __slots__ = ("_hide_usage",)
+
+    passes_events = True
 
     def __init__(self, *, hide_usage: bool) -> None:
         """`hide_usage` drops the chunk with the count, which the caller did not ask for."""
