@@ -158,12 +158,6 @@ class HttpAnswer(Struct, eq=False, gc=False):
         self._wait(RELEASE_SECONDS)
         self._resume()
 
-    def take_piece(self, piece: bytes) -> None:
-        """Keep a piece of the body for the reader, unless it has all it wants."""
-        self.received_bytes += len(piece)
-        if self.stage is not RELEASED:
-            self.pieces.append(piece)
-
     def progress(self, now: float) -> None:
         """Move the deadline: bytes of the body came. A released answer is not waited for any longer by that."""
         if self.stage is RELEASED:
@@ -220,10 +214,10 @@ class HttpAnswer(Struct, eq=False, gc=False):
 
     def _hand_over(self) -> Verdict:
         """Give what has arrived to whoever takes it; a bug of theirs is theirs, and must not reach the connection."""
-        take = self._take_piece
+        take, pieces = self._take_piece, self.pieces
         assert take is not None  # noqa: S101 - narrows for the type checker; who calls this has looked
         try:
-            verdict = take(self._take())
+            verdict = take(pieces.pop() if len(pieces) == 1 and not self.paused else self._take())
         except Exception as error:  # noqa: BLE001 - raised again where it belongs, in the call that takes
             self._trouble = error
             verdict = _STOP

@@ -259,7 +259,9 @@ class Connection(asyncio.Protocol):
         """Hand a piece of the body over."""
         answer = self._answer
         if answer is not None:
-            answer.take_piece(piece)
+            answer.received_bytes += len(piece)
+            if answer.stage is BODY:  # Otherwise the reader has all it wants.
+                answer.pieces.append(piece)
 
     def on_message_complete(self) -> None:
         """Note that the answer is whole, unless it was an interim one."""
