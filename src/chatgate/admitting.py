@@ -17,7 +17,6 @@ from chatgate.accounting.prices import OWN_PROVIDER
 from chatgate.admission import gateway_keys
 from chatgate.admission.keys import check_key, key_of_head
 from chatgate.admission.limits import NOTHING, Bound, Facts, Standing, ratelimit_headers, rules_of_key
-from chatgate.attempts.attempt import lacks_key
 from chatgate.attempts.stages import Admitted
 from chatgate.counters.port import Taken
 from chatgate.refusals import Refusals, limit_reached
@@ -67,6 +66,7 @@ class Admitting:
         self._door = door
         self._keyring = keyring
         self._counters = counters
+        self._calls = counters.calls
         self._routing = routing
         self._book = book
         self._refusals = refusals
@@ -119,7 +119,8 @@ class Admitting:
 
     def must_ask(self, decoded: Decoded) -> bool:
         """Tell whether `know_decoded` has something to do before a call is admitted."""
-        return decoded.caller.is_unknown or not self._book.is_prepared
+        caller = decoded.caller
+        return (caller.record is None and caller.key.kind is _GATEWAY) or not self._book.is_prepared
 
     async def know_decoded(self, decoded: Decoded) -> Decoded:
         """Do what `know` does for a call whose key may have come in its body, and wait for prices to be loaded."""
@@ -154,39 +155,57 @@ class Admitting:
         `Overloaded` when it cannot be told now.
         """
         caller, chat, identified = decoded.caller, decoded.asked.chat, decoded.identified
-        record = caller.record
+        record, book, endpoint = caller.record, self._book, identified.endpoint
         route = self._routing.find(chat.asked_model)
-        if lacks_key(route.candidates[0].target, decoded) and all(
-            lacks_key(candidate.target, decoded) for candidate in route.candidates
-        ):
-            raise self._refusals.missing_key(identified.endpoint.surface)
-        key_id, owner, rules = None, "", _NO_RULES
-        if record is not None:
+        if route.needs_key and not (route.takes_keys and caller.key.kind is _PROVIDER):
+            raise self._refusals.missing_key(endpoint.surface)
+        if record is None:
+            key_id, owner, rules, budgets = "", "", _NO_RULES, book.general
+        else:
             self._keyring.judge(record, caller.address, chat.asked_model)
             key_id, owner, rules = record.id, record.owner, self._rules_of(record)
-        bound = NOTHING
-        budgets = self._book.budgets_of(record, owner)
+            budgets = book.budgets_of(record, owner)
+        calls = self._calls
+        if calls is None or rules or budgets or (counted := calls.take(caller.counted_as)) is None:
+            return self._take(decoded, route, rules, budgets, body_bytes)
+        at_ns, headers = counted
+        entry = book.begin(
+            identified.envelope.request_id,
+            key_id,
+            owner,
+            caller.address,
+            chat.asked_model,
+            endpoint.operation,
+            endpoint.surface,
+            chat.stream,
+        )
+        return Admitted(decoded, route, entry, None, NOTHING, headers, body_bytes, at_ns)
+
+    def _take(
+        self, decoded: Decoded, route: Route, rules: tuple[Rule, ...], budgets: tuple[Budget, ...], body_bytes: int
+    ) -> Admitted | Awaitable[Admitted]:
+        """Take a call from limits and budgets of all kinds; see `admit`."""
+        caller, record, bound = decoded.caller, decoded.caller.record, NOTHING
         if budgets and _is_theirs(caller, route):
             budgets = ()
         if budgets or self._counters.needs_bound(rules):
             quote = self._quote(route, decoded, body_bytes)
             bound = Bound(quote.input_tokens, quote.output_tokens, quote.nano_usd)
             if budgets and bound.nano_usd is None:
-                raise price_unknown(chat.asked_model)
-        facts = Facts(caller.counted_as, key_id, route.name)
-        taken = self._counters.take(facts, bound, rules, identified.envelope.request_id, budgets)
+                raise price_unknown(decoded.asked.chat.asked_model)
+        facts = Facts(caller.counted_as, None if record is None else record.id, route.name)
+        call_id = decoded.identified.envelope.request_id
+        taken = self._counters.take(facts, bound, rules, call_id, budgets)
         if isinstance(taken, Taken):
-            return self._admitted(decoded, route, facts, bound, taken, body_bytes)
-        return self._when_taken(decoded, route, facts, bound, taken, body_bytes)
+            return self._admitted(decoded, route, bound, taken, body_bytes)
+        return self._when_taken(decoded, route, bound, taken, body_bytes)
 
     async def _when_taken(
-        self, decoded: Decoded, route: Route, facts: Facts, bound: Bound, taking: Awaitable[Taken], body_bytes: int
+        self, decoded: Decoded, route: Route, bound: Bound, taking: Awaitable[Taken], body_bytes: int
     ) -> Admitted:
-        return self._admitted(decoded, route, facts, bound, await taking, body_bytes)
+        return self._admitted(decoded, route, bound, await taking, body_bytes)
 
-    def _admitted(
-        self, decoded: Decoded, route: Route, facts: Facts, bound: Bound, taken: Taken, body_bytes: int
-    ) -> Admitted:
+    def _admitted(self, decoded: Decoded, route: Route, bound: Bound, taken: Taken, body_bytes: int) -> Admitted:
         """Open the book for a call that was taken. Raises `CallerError` when it was not."""
         hold = taken.hold
         if isinstance(hold, Refusal):
@@ -195,27 +214,28 @@ class Admitting:
             raise refusal
         headers = _told(taken.standing)
         caller, chat, identified = decoded.caller, decoded.asked.chat, decoded.identified
-        envelope, endpoint, record = identified.envelope, identified.endpoint, caller.record
         entry = self._book.open(
-            envelope.request_id,
-            record,
-            "" if record is None else record.owner,
+            identified.envelope.request_id,
+            caller.record,
+            "" if caller.record is None else caller.record.owner,
             caller.address,
             chat.asked_model,
-            endpoint.operation,
-            endpoint.surface,
+            identified.endpoint.operation,
+            identified.endpoint.surface,
             chat.stream,
             hold,
         )
         for budget in entry.warnings:
             self._warn(budget)
-        return Admitted(decoded, route, entry, taken.receipt, facts, bound, headers, body_bytes)
+        return Admitted(decoded, route, entry, taken.receipt, bound, headers, body_bytes)
 
     def release(self, admitted: Admitted) -> None:
         """Give back everything that a call has taken which was not made after all."""
         admitted.entry.settle(Outcome.REFUSED, 0)
         if admitted.receipt is not None:
             self._counters.release(admitted.receipt)
+        elif self._calls is not None and admitted.counted_at_ns:
+            self._calls.give_back(admitted.decoded.caller.counted_as, admitted.counted_at_ns)
 
     def can_correct(self, receipt: object) -> bool:
         """Tell whether `settle` has anything to do."""

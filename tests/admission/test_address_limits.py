@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -118,6 +118,55 @@ def test_agrees_with_the_definition(rules: list[Rule], calls: list[tuple[int, in
         assert got.retry_after_seconds == expected.retry_after_seconds
 
 
+def counted_or_admitted(limits: AddressLimits, who: int) -> bool:
+    """Take a call as the gateway does: in the usual way, or where that is not open, in the general one."""
+    return limits.take(who) is not None or limits.admit(who).admitted
+
+
+WAYS = st.sampled_from(["take", "take", "take", "admit", "standing", "back"])
+
+
+@given(RULES, st.lists(st.tuples(STEPS_NS, st.integers(0, 1), WAYS), max_size=80))
+def test_the_usual_way_agrees_with_the_definition(rules: list[Rule], calls: list[tuple[int, int, str]]) -> None:
+    """It counts what there is room for and tells what remains, whatever else was counted and given back before."""
+    clock = Clock()
+    limits = AddressLimits(rules, clock)
+    reference = Reference(rules)
+    for step_ns, who, way in calls:
+        clock.now_ns += step_ns
+        expected = reference.standing(who, clock.now_ns)
+        times = reference.admitted.setdefault(who, [])
+        if way == "standing":
+            assert limits.standing(who) == expected
+        elif way == "back":
+            if times:
+                limits.give_back(who, times.pop())
+        elif way == "admit":
+            assert limits.admit(who).admitted is reference.admit(who, clock.now_ns)
+        elif (counted := limits.take(who)) is not None:
+            assert reference.admit(who, clock.now_ns)
+            after = reference.standing(who, clock.now_ns)
+            told = Standing(
+                admitted=True, limit=after.limit, remaining=after.remaining, reset_seconds=after.reset_seconds
+            )
+            assert counted == (clock.now_ns, ratelimit_headers(told))
+        else:
+            assert who not in callers_of(limits).own or not expected.admitted, "else it has to know"
+
+
+@pytest.mark.parametrize("take", [AddressLimits.take, counted_or_admitted])
+@pytest.mark.parametrize("rules", [[], [Rule(5, 1.0, "second"), Rule(3000, 60.0, "minute")]])
+def test_where_the_usual_way_is_not_open(rules: list[Rule], take: Callable[[AddressLimits, int], object]) -> None:
+    """Without rules nothing is counted or told; with several logs, each call is asked for in the general way."""
+    limits = AddressLimits(rules, Clock())
+    took = [bool(take(limits, 7)) for _ in range(10)]
+    if not rules:
+        assert all(took)
+        assert limits.take(7) == (0, b"")
+    else:
+        assert sum(took) == (0 if take is AddressLimits.take else 5)
+
+
 @pytest.mark.parametrize(("amount", "exact_up_to"), [(7, 7), (50, 50), (64, 100), (2048, 2048)])
 def test_exact_where_logs_are_long(amount: int, exact_up_to: int) -> None:
     """Amounts that are promised to be exact are, through many windows of calls at an uneven pace."""
@@ -131,7 +180,7 @@ def test_exact_where_logs_are_long(amount: int, exact_up_to: int) -> None:
         room = all(
             len(recent) < rule.amount or recent[-rule.amount] <= clock.now_ns - window_ns(rule) for rule in rules
         )
-        assert limits.admit(7).admitted is room
+        assert counted_or_admitted(limits, 7) is room
         if room:
             recent.append(clock.now_ns)
 
@@ -159,6 +208,11 @@ def test_coarse_logs_never_admit_too_many(
         for _ in range(calls):
             clock.now_ns += pause_ns
             lefts = {rule: reference.left(rule, 7, clock.now_ns) for rule in rules}
+            counted = limits.take(7)
+            if counted is not None:
+                assert int(counted[1].split(b"\r\n")[1].partition(b": ")[2]) < min(lefts.values())
+                times.append(clock.now_ns)
+                continue
             standing = limits.admit(7)
             assert standing.remaining <= max(0, min(lefts.values()) - standing.admitted)
             for rule in standing.reached:
@@ -188,7 +242,7 @@ def test_a_whole_amount_fits_into_an_empty_window(amount: int, exact_up_to: int)
         admitted = 0
         for _ in range(amount):
             clock.now_ns += 1000
-            admitted += limits.admit(7).admitted
+            admitted += counted_or_admitted(limits, 7)
         assert admitted == amount
         assert not limits.admit(7).admitted
         clock.now_ns += 60 * SECOND_NS - 1000
@@ -214,7 +268,7 @@ def test_logs_stay_short(amount: int, exact_up_to: int) -> None:
     longest = 0
     for _ in range(12_000):
         clock.now_ns += SECOND_NS // amount // 2
-        limits.admit(7)
+        counted_or_admitted(limits, 7)
         longest = max(longest, len(stamps_of(limits, 7)))
     assert longest <= min(amount, exact_up_to) * 8 // 7 + 1
     clock.now_ns += 2 * SECOND_NS

@@ -18,7 +18,7 @@ from chatgate.accounting.entries import Entry, Means
 from chatgate.accounting.holds import Budget, Holds, Refusal
 from chatgate.accounting.journal import Journal
 from chatgate.accounting.prices import PriceList
-from chatgate.admission.limits import NOTHING, Facts, Limits
+from chatgate.admission.limits import NOTHING, Limits
 from chatgate.attempts.attempt import Trying
 from chatgate.attempts.calling import Calling
 from chatgate.attempts.stages import Admitted
@@ -164,7 +164,7 @@ class Rig:
         body = json.dumps({"model": "m", "messages": messages, "stream": stream}).encode()
         decoded = Decoded(identified, caller, self.dialect.decode(body, "application/json"))
         entry = Entry(self._means, "req_1", "", "", caller.address, "m", Operation.CHAT, Surface.OPENAI, stream)
-        return Admitted(decoded, self.route, entry, None, Facts(caller.counted_as), NOTHING, b"")
+        return Admitted(decoded, self.route, entry, None, NOTHING, b"")
 
     def stream(self) -> Stream:
         """Return a stream that is ready to be carried to `port`."""

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, cast
 
@@ -104,8 +105,11 @@ class Book:
         """
         journal = Journal(directory, clock, durability=durability, first_segment=int(wall_clock().timestamp()))
         self._means = Means(journal, tariffs, holds, clock, wall_clock)
+        self.begin = partial(Entry, self._means)
+        """Begin a call for which nothing is set aside; as `open`, with the id of the key, "" for none."""
         self._folding = Folding(directory, node, journal, holds, store, clock, wall_clock)
-        self._general: tuple[Budget, ...] = ()
+        self.general: tuple[Budget, ...] = ()
+        """The budgets of all calls together."""
         self._owners: dict[str, tuple[Budget, ...]] = {}
         self._of_keys: dict[str, tuple[KeyRecord, str, tuple[Budget, ...]]] = {}
         self._new: tuple[Budget, ...] = ()
@@ -113,6 +117,8 @@ class Book:
         self._open_at = 0.0
         self._today = wall_clock().date()
         self._load = load
+        self.is_prepared = load is None
+        """Whether a price can be told at once."""
         self._loading: asyncio.Future[None] | None = None
         self.is_durable = durability == "power"
         self._has_much = asyncio.Event()
@@ -129,7 +135,7 @@ class Book:
         given = tuple(budgets)
         self._new, self._open_at = given, 0.0
         self._new_since = self._means.journal.position
-        self._general = tuple(budget for budget in given if budget.scope == "global")
+        self.general = tuple(budget for budget in given if budget.scope == "global")
         subjects = {budget.subject for budget in given if budget.scope == "owner"}
         self._owners = {
             subject: tuple(budget for budget in given if budget.scope == "owner" and budget.subject == subject)
@@ -142,29 +148,24 @@ class Book:
         self._means.tariffs = tariffs
         self._means.found.clear()
 
-    @property
-    def is_prepared(self) -> bool:
-        """Tell whether a price can be told at once."""
-        return self._load is None
-
     async def prepare(self) -> None:
         """Wait until a price can be told at once, before a call is quoted or opened; others are served meanwhile."""
-        if self._load is None:
+        if self._load is None or self.is_prepared:
             return
         if self._loading is None:
             self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         # Many may wait for it, and any of them may leave.
         await asyncio.shield(self._loading)
-        self._load = None
+        self.is_prepared = True
 
     def budgets_of(self, key: KeyRecord | None, owner: str) -> tuple[Budget, ...]:
         """Return the budgets that a call counts against: the key's, its owner's, the global ones."""
         if key is None:
-            return self._owners.get(owner, ()) + self._general if owner else self._general
+            return self._owners.get(owner, ()) + self.general if owner else self.general
         known = self._of_keys.get(key.id)
         if known is not None and known[0] is key and known[1] == owner:
             return known[2]
-        budgets = _budgets_of_key(key) + self._owners.get(owner, ()) + self._general
+        budgets = _budgets_of_key(key) + self._owners.get(owner, ()) + self.general
         if len(self._of_keys) >= _REMEMBERED:
             self._of_keys.clear()
         self._of_keys[key.id] = key, owner, budgets
@@ -228,7 +229,7 @@ class Book:
     ) -> Entry:
         """Begin a call, to be settled on every way out. `owner` is "" for nobody, `hold` what is set aside for it."""
         key_id = "" if key is None else key.id
-        entry = Entry(self._means, call_id, key_id, owner, address, asked_model, operation, surface, stream)
+        entry = self.begin(call_id, key_id, owner, address, asked_model, operation, surface, stream)
         if hold is not None:
             entry.reserved_nano_usd, entry.accounts, entry.warnings = hold.amount_nano_usd, hold.accounts, hold.warnings
         return entry

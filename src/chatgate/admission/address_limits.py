@@ -16,11 +16,12 @@ from sys import maxsize
 from typing import TYPE_CHECKING
 
 from chatgate.admission.callers import Callers
+from chatgate.admission.headers import form_of_requests
 from chatgate.admission.sliding_log import SlidingLog
 from chatgate.admission.standing import UNLIMITED, Standing, Ticket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from chatgate.admission.rules import Rule, Subject
 
@@ -29,13 +30,18 @@ _SECOND_NS = 1_000_000_000
 _MEMORY_BYTES = 256 << 20
 """What the logs of all callers may take together when each is as long as it can get."""
 
-_ENTRY_BYTES = 320
+_ENTRY_BYTES = 360
 _STAMP_BYTES = 9
-"""What a caller takes besides its stamps (about 290, measured), and per stamp, with what an array keeps in reserve."""
+"""What a caller takes besides its stamps (about 340, measured), and per stamp, with what an array keeps in reserve."""
 
 _MAX_SHARED = 8192
 
 _NO_CALLS = SlidingLog.empty()
+
+Counted = tuple[int, bytes]
+"""When a call was counted, and the header lines that tell where its caller stands then."""
+
+_UNCOUNTED: Counted = (0, b"")
 
 
 _Book = tuple[tuple[tuple[int, int, "Rule"], ...], Callers[SlidingLog]]
@@ -80,13 +86,50 @@ class AddressLimits:
             for group in groups
         ]
         self._logs = [(callers, rules[-1][1]) for rules, callers in self._books]
+        self._only, self._own = _only_book(self._books)
 
     def __bool__(self) -> bool:
         """Tell whether there is any rule."""
         return bool(self._books)
 
+    def take(self, who: int) -> Counted | None:
+        """Take one call from every rule in the usual case. `who` is `Caller.counted_as`.
+
+        None, and nothing is taken, where `admit` has to be asked: of those who are new or share a log, where a rule
+        stands in the way, and where the rules need several logs.
+        """
+        log = self._own.get(who)
+        if log is None:
+            return None if self._books else _UNCOUNTED
+        now = self._clock()
+        if (now >= log.calm_until or log.left <= 0) and not self._look(log, now):
+            return None
+        log.left = left = log.left - 1
+        log.count(now, self._max_stamps)
+        return now, log.form % left
+
+    def _look(self, log: SlidingLog, now: int) -> bool:
+        """Note in a log of the only book what `judge` would say of it, and for how long; False when that is no."""
+        stamps, grain = log.stamps, log.grain
+        size = first = len(stamps)
+        counted = size * grain - log.spare
+        least = calm_until = maxsize
+        for amount, window, form in self._only:
+            first = bisect_right(stamps, now - window, 0, first)
+            is_inside = first < size
+            calm_until = min(calm_until, (stamps[first] if is_inside else now) + window)
+            left = amount - counted + first * grain if is_inside else amount
+            if left <= least:
+                least = left
+                log.form = form
+        if least <= 0:
+            return False
+        log.calm_until, log.left = calm_until, least
+        log.drop(first)
+        return True
+
     def admit(self, who: int) -> Standing:
-        """Take one call from every rule, or refuse and take none. `who` is `Caller.counted_as`."""
+        """Take one call from every rule, or refuse and take none; as `take` for whomever it may be."""
         if not self._books:
             return UNLIMITED
         now = self._clock()
@@ -105,8 +148,10 @@ class AddressLimits:
         for callers, window in self._logs:
             (callers.own.get(who) or callers.welcome(who, now)).add(now, window, self._max_stamps)
 
-    def give_back(self, who: int, at_ns: int, now_ns: int) -> None:
-        """Give back a call that was taken at a time and never made."""
+    def give_back(self, who: int, at_ns: int, now_ns: int | None = None) -> None:
+        """Give back a call that was taken at a time and never made; None for now."""
+        if now_ns is None:
+            now_ns = self._clock()
         for callers, window in self._logs:
             log = callers.own.get(who) or callers.shared(who)
             if log is not None and at_ns > now_ns - window:
@@ -163,6 +208,16 @@ class AddressLimits:
         return Standing(
             not reached, tightest.amount, max(least, 0), max(reset, 0) / _SECOND_NS, wait / _SECOND_NS, reached
         )
+
+
+def _only_book(books: Sequence[_Book]) -> tuple[tuple[tuple[int, int, bytes], ...], Mapping[Subject, SlidingLog]]:
+    """Return the rules of the only book as (amount, window in nanoseconds, form of header lines), and its logs."""
+    if len(books) != 1:
+        return (), {}
+    ((rules, callers),) = books
+    return tuple(
+        (amount, window, form_of_requests(amount, rule.window_seconds)) for amount, window, rule in rules
+    ), callers.own
 
 
 def _grouped(rules: Sequence[Rule], exact_up_to: int) -> list[list[Rule]]:

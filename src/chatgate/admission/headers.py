@@ -28,14 +28,21 @@ def ratelimit_headers(standing: Standing) -> bytes:
     lines = (
         _DEGRADED[standing.is_degraded]
         if standing.limit is None
-        else _lines(b"requests", standing.limit, standing.remaining, standing.reset_seconds)
+        else _lines(b"requests", standing.limit, b"%d" % standing.remaining, standing.reset_seconds)
         + _DEGRADED[standing.is_degraded]
     )
-    return lines if tokens is None else lines + _lines(b"tokens", tokens.limit, tokens.remaining, tokens.reset_seconds)
+    if tokens is None:
+        return lines
+    return lines + _lines(b"tokens", tokens.limit, b"%d" % tokens.remaining, tokens.reset_seconds)
 
 
-def _lines(what: bytes, limit: int, remaining: int, reset_seconds: float) -> bytes:
-    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
+def form_of_requests(limit: int, reset_seconds: float) -> bytes:
+    """Return the lines of a rule on requests as a format: what remains is still to be given to it."""
+    return _lines(b"requests", limit, b"%d", reset_seconds)
+
+
+def _lines(what: bytes, limit: int, remaining: bytes, reset_seconds: float) -> bytes:
+    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %b\r\nx-ratelimit-reset-%b: %b\r\n" % (
         what,
         limit,
         what,

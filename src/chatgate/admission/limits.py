@@ -164,6 +164,11 @@ class Limits:
         """Tell whether there is any rule that calls have to be admitted by."""
         return bool(self._addresses) or bool(self._watches)
 
+    @property
+    def calls(self) -> AddressLimits | None:
+        """Return what counts calls where nothing is limited but the calls of addresses, else None."""
+        return None if self._watches or self._of_attempts else self._addresses
+
     def needs_bound(self, more_rules: tuple[Rule, ...] = ()) -> bool:
         """Tell whether tokens or money are limited, so that a call has to say how much it may take."""
         return self._reserves or any(rule.resource in RESERVED for rule in more_rules)

@@ -25,12 +25,17 @@ class SlidingLog(Struct, gc=False, eq=False):
     """Admission times, oldest first. `stamps` is read by those who judge, and changed only here.
 
     Calls at or after index `first` of the stamps number `(len(stamps) - first) * grain - spare`, and 0 when `first` is
-    the length.
+    the length. Whoever judges may note what came of it: before `calm_until` no call leaves a window that is asked for,
+    and `left` more may be admitted, `form` being what tells of it. `count` leaves that to be kept up, anything else
+    that changes the log ends the calm.
     """
 
     stamps: array[int]
     grain: int = 1
     spare: int = 0
+    calm_until: int = 0
+    left: int = 0
+    form: bytes = b""
 
     @classmethod
     def empty(cls) -> SlidingLog:
@@ -42,21 +47,33 @@ class SlidingLog(Struct, gc=False, eq=False):
         return SlidingLog(self.stamps[:], self.grain, self.spare)
 
     def add(self, now_ns: int, window_ns: int, max_stamps: int) -> None:
-        """Record a call; `now_ns` never goes back.
+        """Record a call, as `count`. Those that are older than the window may be dropped."""
+        self.drop(bisect_right(self.stamps, now_ns - window_ns))
+        self.count(now_ns, max_stamps)
+        self.calm_until = 0
 
-        Calls older than the window may be dropped. More stamps than `max_stamps`, an odd number, make the log coarser.
-        When at most N calls are added in any window, there are never more than 8/7 N stamps, however long it goes on.
+    def drop(self, gone: int) -> None:
+        """Drop the first stamps, for which nobody asks any more, once they are worth it.
+
+        An eighth at a time, so that the cost of moving the rest is constant per call.
         """
         stamps = self.stamps
-        # Dropping an eighth at a time keeps the cost of moving the rest constant per call.
-        if stamps and stamps[len(stamps) >> 3] <= now_ns - window_ns:
-            del stamps[: bisect_right(stamps, now_ns - window_ns)]
+        if gone > len(stamps) >> 3:
+            del stamps[:gone]
             if not stamps:
                 self.grain, self.spare = 1, 0
+
+    def count(self, now_ns: int, max_stamps: int) -> None:
+        """Record a call; `now_ns` never goes back. More stamps than `max_stamps`, an odd number, make the log coarser.
+
+        When at most N calls are recorded in any window, and what has left it is dropped before others leave, there are
+        never more than 8/7 N stamps, however long it goes on.
+        """
         if self.spare:
-            stamps[-1] = now_ns
+            self.stamps[-1] = now_ns
             self.spare -= 1
             return
+        stamps = self.stamps
         stamps.append(now_ns)
         self.spare = self.grain - 1
         if len(stamps) > max_stamps:
@@ -66,6 +83,7 @@ class SlidingLog(Struct, gc=False, eq=False):
     def remove(self, at_ns: int) -> None:
         """Forget a call that was recorded at a time, as far as it can be told from others; at once, it always can."""
         stamps = self.stamps
+        self.calm_until = 0
         if self.grain > 1:
             if stamps and stamps[-1] == at_ns:
                 self.spare += 1

@@ -28,6 +28,7 @@ class LocalCounters:
     ) -> None:
         """`reserve` sets money aside under a call's id, as `Book.reserve`."""
         self.limits = limits
+        self.calls = limits.calls
         self._reserve = reserve
 
     @property

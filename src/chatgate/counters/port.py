@@ -19,6 +19,7 @@ from chatgate.admission.standing import Standing
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from chatgate.admission.address_limits import AddressLimits
     from chatgate.admission.limits import Bound, Facts, Rule
 
 
@@ -42,6 +43,10 @@ class Counters(Protocol):
     @property
     def answer_at_once(self) -> bool:
         """Tell whether nothing that is returned has to be awaited."""
+
+    @property
+    def calls(self) -> AddressLimits | None:
+        """Return what counts a call at once that has neither rules nor budgets of its own; None to `take` each."""
 
     @property
     def limit_attempts(self) -> bool:

@@ -53,6 +53,7 @@ class RedisCounters:
     """Counts in the store."""
 
     answer_at_once = False
+    calls = None
 
     def __init__(self, rules: Sequence[Rule], fleet: Fleet, money: SharedMoney, clock: Callable[[], int]) -> None:
         """`clock` is that of `Limits`, for the time when there is no store."""

@@ -51,6 +51,7 @@ class SharedCounters:
         self._encoded: dict[int, tuple[object, bytes]] = {}
         # Nothing is counted in it: it says what the rules are about.
         self._limits = Limits(rules, time.monotonic_ns)
+        self.calls = None if self._limits else self._limits.calls
         link.configure(self._generation, rules)
 
     @property

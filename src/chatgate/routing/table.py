@@ -58,9 +58,20 @@ class Route:
     the candidates by priority, lowest number first, no tier empty; `candidates` are the same in one row. `fallbacks`
     come after all of them, best first: the model's own, then those of the fallbacks, each once. `context_tokens` is the
     largest window known of a candidate, None when none is known. `only` is the candidate of a model that has just one.
+    `needs_key` says that every candidate wants a key and has none, `takes_keys` that one of them takes the caller's.
     """
 
-    __slots__ = ("balancer", "candidates", "context_tokens", "fallbacks", "name", "only", "tiers")
+    __slots__ = (
+        "balancer",
+        "candidates",
+        "context_tokens",
+        "fallbacks",
+        "name",
+        "needs_key",
+        "only",
+        "takes_keys",
+        "tiers",
+    )
 
     def __init__(
         self, name: str, tiers: tuple[tuple[Candidate, ...], ...], balancer: Balancer, fallbacks: tuple[Route, ...] = ()
@@ -72,6 +83,9 @@ class Route:
         self.fallbacks = fallbacks
         self.candidates = tuple(candidate for tier in tiers for candidate in tier)
         self.only = self.candidates[0] if len(self.candidates) == 1 else None
+        targets = [candidate.target for candidate in self.candidates]
+        self.takes_keys = any(target.upstream.is_default for target in targets)
+        self.needs_key = all(target.upstream.key_needed and not target.api_key for target in targets)
         windows = [candidate.target.context_tokens for candidate in self.candidates]
         self.context_tokens = max((window for window in windows if window is not None), default=None)
 
@@ -111,12 +125,7 @@ class Routing:
 
     def find(self, asked_model: str) -> Route:
         """Return where calls for a model may go. Raises `CallerError` when nobody serves it."""
-        route = self._routes.get(asked_model)
-        if route is None:
-            route = self._matched.get(asked_model)
-            if route is None:
-                route = self._match(asked_model)
-        return route
+        return self._routes.get(asked_model) or self._matched.get(asked_model) or self._match(asked_model)
 
     def _match(self, asked_model: str) -> Route:
         is_reserved = asked_model.startswith(self._reserved_prefix)
