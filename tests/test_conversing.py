@@ -18,6 +18,7 @@ from chatgate.vocabulary.exchange import (
     Identified,
     Operation,
     Reply,
+    Serve,
     Surface,
     Upload,
 )
@@ -55,6 +56,11 @@ class Place:
         del envelope
         self.refused.append(error.provider_code or error.reason)
         return Reply(400, b"x-request-id: req_9\r\n", b'{"error":{"message":"No."}}')
+
+    def server_of(self, endpoint: Endpoint) -> Serve:
+        """Serve all in the same way."""
+        del endpoint
+        return self.serve
 
     def serve(self, identified: Identified, body: bytes, port: CallerPort) -> Coroutine[None, None, None]:
         """Answer with a short stream."""

@@ -141,7 +141,7 @@ class Turn:
         elif create.prepares:
             port.reply(await gate.prepare(verdict, create.body))
         else:
-            await gate.serve(verdict, create.body, port)
+            await gate.server_of(verdict.endpoint)(verdict, create.body, port)
 
 
 class _Port:

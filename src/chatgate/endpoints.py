@@ -34,7 +34,7 @@ from chatgate.vocabulary.exchange import (
 from chatgate.vocabulary.identity import KeyKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
 
     from chatgate.administration.routes import Administration
     from chatgate.admitting import Admitting
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from chatgate.receiving import Receiving
     from chatgate.refusals import Refusals
     from chatgate.remembering import Remembering
-    from chatgate.vocabulary.exchange import CallerPort, NoteEnd, Upload
+    from chatgate.vocabulary.exchange import CallerPort, NoteEnd, Serve, Upload
     from chatgate.vocabulary.identity import Caller
 
 _LOG = logging.getLogger(__name__)
@@ -262,11 +262,9 @@ class Gateway:
         self._note(envelope, Endpoint(Operation.UNKNOWN, surface), envelope.peer, reply.status, error)
         return reply
 
-    def serve(self, identified: Identified, body: bytes, port: CallerPort) -> Coroutine[None, None, None]:
-        """Answer a call whose body is read."""
-        if identified.endpoint.operation in _MODEL_CALLS:
-            return self._pipeline.answer(identified, body, port)
-        return self._tell(identified, body, port)
+    def server_of(self, endpoint: Endpoint) -> Serve:
+        """Return what serves the calls of an endpoint."""
+        return self._pipeline.answer if endpoint.operation in _MODEL_CALLS else self._tell
 
     async def converse(self, identified: Identified) -> Conversation | Reply:
         """Begin a conversation over a WebSocket, or return the answer that refuses it."""

@@ -35,6 +35,7 @@ from chatgate.vocabulary.exchange import (
     Identified,
     Operation,
     Reply,
+    Serve,
     Surface,
     Upgrade,
     Upload,
@@ -109,6 +110,11 @@ class FakeGate:
         del envelope
         self.errors.append((error.reason, dict(error.parameters)))
         return Reply(STATUS[error.kind], TEXT, error.reason.encode())
+
+    def server_of(self, endpoint: Endpoint) -> Serve:
+        """Serve all in the same way."""
+        del endpoint
+        return self.serve
 
     async def serve(self, identified: Identified, body: bytes, port: CallerPort) -> None:
         """Answer by path."""

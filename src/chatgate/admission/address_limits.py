@@ -105,7 +105,11 @@ class AddressLimits:
         if (now >= log.calm_until or log.left <= 0) and not self._look(log, now):
             return None
         log.left = left = log.left - 1
-        log.count(now, self._max_stamps)
+        if log.spare:  # As `count`, which a coarse log seldom needs.
+            log.stamps[-1] = now
+            log.spare -= 1
+        else:
+            log.count(now, self._max_stamps)
         return now, log.form % left
 
     def _look(self, log: SlidingLog, now: int) -> bool:

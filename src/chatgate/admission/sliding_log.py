@@ -22,7 +22,7 @@ from msgspec import Struct
 
 
 class SlidingLog(Struct, gc=False, eq=False):
-    """Admission times, oldest first. `stamps` is read by those who judge, and changed only here.
+    """Admission times, oldest first. They are read by those who judge.
 
     Calls at or after index `first` of the stamps number `(len(stamps) - first) * grain - spare`, and 0 when `first` is
     the length. Whoever judges may note what came of it: before `calm_until` no call leaves a window that is asked for,

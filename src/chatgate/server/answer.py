@@ -9,14 +9,11 @@ Source: RFC 9112, sections 6 and 7.1; RFC 9110, sections 8.6 and 15.3.5 (read 20
 from __future__ import annotations
 
 import asyncio
-import http
 from typing import Final
 
-from chatgate.server.state import ServerState
+from chatgate.server.state import BODILESS, ServerState
 from chatgate.server.writing import INFINITY, Writing
 from chatgate.vocabulary.exchange import Reply
-
-BODILESS: Final = frozenset({http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED})
 
 
 class Phase:
@@ -31,13 +28,15 @@ class Phase:
 class Answering(Writing):
     """What writes to the caller.
 
-    After the caller left everything is a no-op, so that whoever settles a call need not ask.
+    After the caller left everything is a no-op, so that whoever settles a call need not ask. `_is_usual` says of a
+    request that it is of HTTP/1.1, and wants a body in its answer.
     """
 
     __slots__ = (
         "_drained",
         "_is_chunked",
         "_is_http_10",
+        "_is_usual",
         "_keep_alive",
         "_phase",
         "_wants_head_only",
@@ -49,6 +48,7 @@ class Answering(Writing):
         self._phase: int = Phase.UNANSWERED
         self._keep_alive = True
         self._is_http_10 = False
+        self._is_usual = False
         self._wants_head_only = False
         self._is_chunked = False
         self._drained: asyncio.Future[None] | None = None
@@ -64,16 +64,20 @@ class Answering(Writing):
             self._forgive("begin an answer")
             return
         self._phase = Phase.ANSWERED
-        state, status, body = self._state, reply.status, reply.body
-        line = b"" if self._keep_alive and not (self._is_http_10 or state.draining) else self._connection_line()
-        if status in BODILESS:
+        state, body = self._state, reply.body
+        opening = state.openings.get(reply.status)
+        if opening is not None and self._is_usual and self._keep_alive and not state.draining:
+            length = b"Content-Length: %d\r\n\r\n" % len(body)
+            self._transport.write(b"".join((opening, reply.headers, length, body)))
+            return
+        if reply.status in BODILESS:
             length, body = b"", b""
         else:
             length = b"Content-Length: %d\r\n" % len(body)
         if self._wants_head_only:
             body = b""
-        opening = state.openings.get(status) or state.opening(status)
-        self._transport.write(b"".join((opening, reply.headers, length, line, b"\r\n", body)))
+        opening = state.opening(reply.status)
+        self._transport.write(b"".join((opening, reply.headers, length, self._connection_line(), b"\r\n", body)))
 
     def start_stream(self, status: int, headers: bytes) -> None:
         """Send the head of an answer whose length is not known: in chunks, or until the end of the connection."""

@@ -35,7 +35,7 @@ from chatgate.server.talk import Talk, accept_key
 from chatgate.server.upload import ArrivingBody, Taking, brings_files
 from chatgate.server.writing import INFINITY
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
-from chatgate.vocabulary.exchange import Envelope, Gate, Identified, Reply, Upgrade
+from chatgate.vocabulary.exchange import Envelope, Gate, Identified, Reply, Serve, Upgrade
 
 KEPT_BYTES: Final = 64 << 10
 """More than this of requests that wait for their turn stops the reading."""
@@ -52,6 +52,9 @@ RESERVED_CONNECTIONS: Final = 64
 """How many connections above the cap are told so; those above that are closed without a word."""
 
 HEADERS_TOO_LARGE_STATUS: Final = 431
+LONGEST_PIECE_BYTES: Final = 1 << 20
+"""More than any loop hands over at once: a body that comes in one piece is no longer than this."""
+
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -68,11 +71,12 @@ class Stage:
 
 
 class _Known(Struct, frozen=True, gc=False):
-    """What `gate` made of a head, and `form`, that head as a format for the length of its body."""
+    """What `gate` made of a head, what serves it, and `form`: that head as a format for the length of its body."""
 
     form: bytes
     identified: Identified
     gate: Gate
+    serve: Serve
 
 
 class Connection(Taking):
@@ -134,10 +138,10 @@ class Connection(Taking):
                 if data.startswith(known.form % len(content)) and known.gate is state.gate:
                     # The usual case: the last head once more with all of its body, and nothing else.
                     identified = known.gate.again(known.identified, state.new_request_id(), state.clock())
-                    if identified is not None and len(content) <= state.limits.body_bytes:
+                    if identified is not None:
                         self._phase = Phase.UNANSWERED
                         self._stage = Stage.SERVING
-                        self.run = run = Run(known.gate.serve(identified, content, self), self._end_call)
+                        self.run = run = Run(known.serve(identified, content, self), self._end_call)
                         run.step()
                         return
             if self.run is not None or self._kept:
@@ -269,7 +273,7 @@ class Connection(Taking):
         if not has_begun:
             self._phase = Phase.UNANSWERED
             self._envelope = self._known = None
-            self._is_http_10 = self._wants_head_only = False
+            self._is_http_10 = self._wants_head_only = self._is_usual = False
         found = self._reader.read(data)
         if found is None:
             if self._reader.has_begun and not has_begun:
@@ -279,6 +283,7 @@ class Connection(Taking):
         self._is_http_10 = head.is_http_10
         self._wants_head_only = head.method == "HEAD"
         self._keep_alive = head.keep_alive
+        self._is_usual = not (self._is_http_10 or self._wants_head_only)
         request_id, now = state.new_request_id(), state.clock()
         if known is not None and known.gate is state.gate and known.identified.envelope.headers is head.headers:
             again = state.gate.again(known.identified, request_id, now)
@@ -385,10 +390,11 @@ class Connection(Taking):
 
     def _serve(self, identified: Identified, content: bytes) -> None:
         gate, form = self._state.gate, self._reader.form
-        if form is not None:
-            self._known = _Known(form, identified, gate)
+        serve = gate.server_of(identified.endpoint)
+        if form is not None and self._state.limits.body_bytes >= LONGEST_PIECE_BYTES:
+            self._known = _Known(form, identified, gate, serve)
         self._stage = Stage.SERVING
-        self.run = run = Run(gate.serve(identified, content, self), self._end_call)
+        self.run = run = Run(serve(identified, content, self), self._end_call)
         run.step()
 
     def _begin_upgrade(self, upgrade: Upgrade, head: Head) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in http.HTTPStatus
 }
+BODILESS: Final = frozenset({http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED})
 REPORT_SECONDS: Final = 1.0
 
 logger = logging.getLogger("chatgate.server")
@@ -34,7 +35,7 @@ class ServerState:
 
     `now` is the clock as of the last sweep, good enough for deadlines of many seconds, and `idle_until` that of a
     connection that begins to wait for a request. `new_request_id` returns an id that no other process and no other
-    request has. `openings` are those that `opening` has made this second, by their status.
+    request has. `openings` are those that `opening` has made this second, by their status, of answers with a body.
     """
 
     __slots__ = (
@@ -91,7 +92,9 @@ class ServerState:
         if line is None:
             date = formatdate(self._openings_second, usegmt=True)
             status_line = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-            line = self.openings[status] = b"%bDate: %b\r\n" % (status_line, date.encode("ascii"))
+            line = b"%bDate: %b\r\n" % (status_line, date.encode("ascii"))
+            if status not in BODILESS:
+                self.openings[status] = line
         return line
 
     def depart(self, run: Run) -> None:

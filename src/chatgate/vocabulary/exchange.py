@@ -379,6 +379,13 @@ class Conversation(Protocol):
         """Forget what was said: the connection has ended."""
 
 
+class Serve(Protocol):
+    """What serves calls whose bodies are there."""
+
+    def __call__(self, identified: Identified, body: bytes, port: CallerPort) -> Coroutine[None, None, None]:
+        """Return what answers a call; it never raises, except when cancelled."""
+
+
 class Gate(Protocol):
     """What the server asks of the gateway."""
 
@@ -394,8 +401,8 @@ class Gate(Protocol):
     def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Return the answer to a request that broke a rule of the wire; its path is "" when its head was unreadable."""
 
-    def serve(self, identified: Identified, body: bytes, port: CallerPort) -> Coroutine[None, None, None]:
-        """Return what answers a call; it never raises, except when cancelled."""
+    def server_of(self, endpoint: Endpoint) -> Serve:
+        """Return what serves the calls of an endpoint."""
 
     async def converse(self, identified: Identified) -> Conversation | Reply:
         """Begin a conversation over a WebSocket, or return the answer that refuses it."""
