@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from chatgate.admission.limits import Rule
     from chatgate.counters.port import Counters
     from chatgate.routing.table import Route, Routing
-    from chatgate.vocabulary.exchange import Endpoint, Envelope
+    from chatgate.vocabulary.exchange import Endpoint, Envelope, Settled
     from chatgate.vocabulary.keys import KeyRecord
 
 _PLAIN, _CHAT = Surface.PLAIN, Operation.CHAT
@@ -72,6 +72,8 @@ class Admitting:
         self._refusals = refusals
         self._warn = warn
         self._rules: dict[str, tuple[KeyRecord, tuple[Rule, ...]]] = {}
+        self.can_correct = counters.can_correct
+        """Tells whether `settle` has anything to do with a receipt."""
 
     def locate(self, envelope: Envelope) -> Address:
         """Tell where a call comes from."""
@@ -148,41 +150,40 @@ class Admitting:
             caller = self._recognise(caller)
         return structs.replace(identified, caller=caller, language=self._language_of(identified.envelope, caller))
 
-    def admit(self, decoded: Decoded, body_bytes: int) -> Admitted | Awaitable[Admitted]:
+    def admit(self, decoded: Decoded, settled: Settled, body_bytes: int) -> Admitted | Awaitable[Admitted]:
         """Ask every guard that needs the body; a refusal takes nothing from any limit or budget.
+
+        `settled` is what is known of the call, for the book.
 
         What is returned has to be awaited where the limits are counted elsewhere. Raises `CallerError`, and
         `Overloaded` when it cannot be told now.
         """
-        caller, chat, identified = decoded.caller, decoded.asked.chat, decoded.identified
-        record, book, endpoint = caller.record, self._book, identified.endpoint
+        caller, chat = decoded.caller, decoded.asked.chat
+        record, book = caller.record, self._book
         route = self._routing.find(chat.asked_model)
         if route.needs_key and not (route.takes_keys and caller.key.kind is _PROVIDER):
-            raise self._refusals.missing_key(endpoint.surface)
+            raise self._refusals.missing_key(decoded.identified.endpoint.surface)
         if record is None:
-            key_id, owner, rules, budgets = "", "", _NO_RULES, book.general
+            rules, budgets = _NO_RULES, book.general
         else:
             self._keyring.judge(record, caller.address, chat.asked_model)
-            key_id, owner, rules = record.id, record.owner, self._rules_of(record)
-            budgets = book.budgets_of(record, owner)
+            rules = self._rules_of(record)
+            budgets = book.budgets_of(record, record.owner)
         calls = self._calls
         if calls is None or rules or budgets or (counted := calls.take(caller.counted_as)) is None:
-            return self._take(decoded, route, rules, budgets, body_bytes)
+            return self._take(decoded, settled, route, rules, budgets, body_bytes)
         at_ns, headers = counted
-        entry = book.begin(
-            identified.envelope.request_id,
-            key_id,
-            owner,
-            caller.address,
-            chat.asked_model,
-            endpoint.operation,
-            endpoint.surface,
-            chat.stream,
-        )
+        entry = book.open(settled, record)
         return Admitted(decoded, route, entry, None, NOTHING, headers, body_bytes, at_ns)
 
-    def _take(
-        self, decoded: Decoded, route: Route, rules: tuple[Rule, ...], budgets: tuple[Budget, ...], body_bytes: int
+    def _take(  # noqa: PLR0913, PLR0917 - what `admit` has found
+        self,
+        decoded: Decoded,
+        settled: Settled,
+        route: Route,
+        rules: tuple[Rule, ...],
+        budgets: tuple[Budget, ...],
+        body_bytes: int,
     ) -> Admitted | Awaitable[Admitted]:
         """Take a call from limits and budgets of all kinds; see `admit`."""
         caller, record, bound = decoded.caller, decoded.caller.record, NOTHING
@@ -197,15 +198,23 @@ class Admitting:
         call_id = decoded.identified.envelope.request_id
         taken = self._counters.take(facts, bound, rules, call_id, budgets)
         if isinstance(taken, Taken):
-            return self._admitted(decoded, route, bound, taken, body_bytes)
-        return self._when_taken(decoded, route, bound, taken, body_bytes)
+            return self._admitted(decoded, settled, route, bound, taken, body_bytes)
+        return self._when_taken(decoded, settled, route, bound, taken, body_bytes)
 
     async def _when_taken(
-        self, decoded: Decoded, route: Route, bound: Bound, taking: Awaitable[Taken], body_bytes: int
+        self,
+        decoded: Decoded,
+        settled: Settled,
+        route: Route,
+        bound: Bound,
+        taking: Awaitable[Taken],
+        body_bytes: int,
     ) -> Admitted:
-        return self._admitted(decoded, route, bound, await taking, body_bytes)
+        return self._admitted(decoded, settled, route, bound, await taking, body_bytes)
 
-    def _admitted(self, decoded: Decoded, route: Route, bound: Bound, taken: Taken, body_bytes: int) -> Admitted:
+    def _admitted(
+        self, decoded: Decoded, settled: Settled, route: Route, bound: Bound, taken: Taken, body_bytes: int
+    ) -> Admitted:
         """Open the book for a call that was taken. Raises `CallerError` when it was not."""
         hold = taken.hold
         if isinstance(hold, Refusal):
@@ -213,18 +222,7 @@ class Admitting:
             refusal.standing = ratelimit_headers(taken.standing)
             raise refusal
         headers = _told(taken.standing)
-        caller, chat, identified = decoded.caller, decoded.asked.chat, decoded.identified
-        entry = self._book.open(
-            identified.envelope.request_id,
-            caller.record,
-            "" if caller.record is None else caller.record.owner,
-            caller.address,
-            chat.asked_model,
-            identified.endpoint.operation,
-            identified.endpoint.surface,
-            chat.stream,
-            hold,
-        )
+        entry = self._book.open(settled, decoded.caller.record, hold)
         for budget in entry.warnings:
             self._warn(budget)
         return Admitted(decoded, route, entry, taken.receipt, bound, headers, body_bytes)
@@ -236,10 +234,6 @@ class Admitting:
             self._counters.release(admitted.receipt)
         elif self._calls is not None and admitted.counted_at_ns:
             self._calls.give_back(admitted.decoded.caller.counted_as, admitted.counted_at_ns)
-
-    def can_correct(self, receipt: object) -> bool:
-        """Tell whether `settle` has anything to do."""
-        return self._counters.can_correct(receipt)
 
     def settle(self, receipt: object, used: Bound) -> None:
         """Correct what a call has taken of the limits to what it used."""

@@ -119,8 +119,6 @@ class _Call(Struct, gc=False):
     plan: Plan | None = None
     stream: Stream | None = None
     attempt: Attempt | None = None
-    usage: Usage | None = None
-    got_bytes: int = 0
     is_settled: bool = False
 
 
@@ -193,7 +191,7 @@ class Pipeline:
             if record is not None:
                 settled.key = record.id
                 self._running.begin(envelope.request_id, record, port.cancel)
-            taken = self._admitting.admit(decoded, call.body_bytes)
+            taken = self._admitting.admit(decoded, settled, call.body_bytes)
             admitted = call.admitted = taken if isinstance(taken, Admitted) else await taken
             plan = call.plan = self._calling.plan(admitted)
             settled.outcome = _UPSTREAM_FAILED
@@ -202,9 +200,8 @@ class Pipeline:
             else:
                 whole = self._calling.whole(admitted, dialect, plan)
                 attempt = call.attempt = await (self._shielded(call, whole) if self._leaving.drains else whole)
-                call.usage, call.got_bytes = attempt.usage, attempt.got_bytes
                 settled.outcome, settled.status = _COMPLETED, _OK
-                self._write_down(call)
+                self._write_down(call, admitted)
                 if self._is_durable or asked.foreign is not None:
                     await self._keep(admitted, attempt.body)
                 port.reply(Reply(_OK, self._headers_of(admitted, plan, attempt, JSON_TYPE), attempt.body))
@@ -264,7 +261,7 @@ class Pipeline:
                     attempt = await task
                 finally:
                     task.cancel()
-                call.attempt, call.usage, call.got_bytes = attempt, attempt.usage, attempt.got_bytes
+                call.attempt = attempt
 
             is_unwanted = task.done() or _reason_of(cancelled) in ENDED_REASONS
             if is_unwanted or not self._leaving.take(read_on, lambda: self._settle(call)):
@@ -282,7 +279,7 @@ class Pipeline:
 
         def settle() -> Awaitable[None] | None:
             call.settled.outcome, call.settled.status = _COMPLETED, _OK
-            self._write_down(call)
+            self._write_down(call, admitted)
             if stream.relay is None or not (self._is_durable or admitted.decoded.asked.foreign is not None):
                 return None
             return self._keep(admitted, stream.relay)
@@ -349,13 +346,8 @@ class Pipeline:
         identified, stream, port = call.identified, call.stream, call.port
         envelope, surface = identified.envelope, identified.endpoint.surface
         call.settled.code = error.kind
-        if call.admitted is not None and not call.admitted.entry.sent:
-            if isinstance(error, CallerError):
-                call.settled.outcome = _REFUSED
-            self._admitting.release(call.admitted)  # No provider was asked.
-        self._write_down(call)
-        if self._is_durable and call.admitted is not None:
-            await call.admitted.entry.synced()
+        if call.admitted is not None:
+            await self._write_failure(call, call.admitted, error)
         if stream is not None and stream.is_started:
             said = self._refusals.event(surface, error, identified.language, envelope.request_id, stream.relay)
             if said:  # Otherwise nothing can say so but the end of the connection.
@@ -376,30 +368,42 @@ class Pipeline:
         call.settled.status = reply.status
         port.reply(reply)
 
-    def _write_down(self, call: _Call) -> None:
-        """Tell the book and the limits how the call ended, before its caller learns of it; a second time is nothing.
+    async def _write_failure(self, call: _Call, admitted: Admitted, error: GateError) -> None:
+        """Write down how a call failed, if that is not there yet; what no provider was asked for is given back."""
+        entry = admitted.entry
+        if not entry.sent:
+            if isinstance(error, CallerError):
+                call.settled.outcome = _REFUSED
+            self._admitting.release(admitted)
+        elif not entry.is_settled:
+            self._write_down(call, admitted)
+        if self._is_durable:
+            await entry.synced()
+
+    def _write_down(self, call: _Call, admitted: Admitted) -> None:
+        """Tell the book and the limits how the call ended, once, before its caller learns of it.
 
         Where records must outlive the power, the disk has to be waited for after that.
         """
-        admitted, settled, stream = call.admitted, call.settled, call.stream
-        if admitted is None or admitted.entry.is_settled:
-            return
+        settled, stream, attempt = call.settled, call.stream, call.attempt
+        usage, got_bytes, is_final, first_token_at = None, 0, settled.outcome is _COMPLETED, None
         if stream is not None:
-            call.usage = stream.usage
-            if call.usage is None:
-                call.got_bytes = stream.got_bytes
-        usage, entry = call.usage, admitted.entry
-        attempt = stream.attempt if stream is not None else call.attempt
-        charged = entry.settle(
+            attempt, usage, first_token_at = stream.attempt, stream.usage, stream.first_token_at
+            is_final = is_final or stream.is_done
+            if usage is None:
+                got_bytes = stream.got_bytes
+        elif attempt is not None:
+            usage, got_bytes = attempt.usage, attempt.got_bytes
+        charged = admitted.entry.settle(
             settled.outcome,
             settled.status,
             settled.code,
-            attempt=attempt.serial if attempt is not None else 0,
-            usage_is_final=settled.outcome is _COMPLETED or (stream is not None and stream.is_done),
+            attempt=0 if attempt is None else attempt.serial,
+            usage_is_final=is_final,
             usage=usage,
             sent_bytes=call.body_bytes,
-            got_bytes=call.got_bytes,
-            first_token_at=stream.first_token_at if stream is not None else None,
+            got_bytes=got_bytes,
+            first_token_at=first_token_at,
         )
         if usage is not None:
             settled.input_tokens, settled.output_tokens = usage.input_tokens, usage.output_tokens
@@ -421,14 +425,15 @@ class Pipeline:
 
     def _settle(self, call: _Call) -> None:
         """Note how the call ended."""
-        settled, plan, stream = call.settled, call.plan, call.stream
+        settled, admitted, plan, stream = call.settled, call.admitted, call.plan, call.stream
         arrived_at = call.identified.envelope.arrived_at
-        self._write_down(call)
-        if plan is not None and call.admitted is not None:
-            candidate = plan.candidate
-            settled.attempts = len(call.admitted.entry.sent)
-            settled.target = candidate.name
-            settled.upstream = candidate.upstream.name
+        if admitted is not None:
+            if not admitted.entry.is_settled:
+                self._write_down(call, admitted)
+            if plan is not None:
+                candidate = plan.candidate
+                settled.attempts = len(admitted.entry.sent)
+                settled.target, settled.upstream = candidate.name, candidate.upstream.name
         if stream is not None:
             stream.close()
             if stream.first_token_at is not None:

@@ -22,7 +22,7 @@ from chatgate.settings.tree import Price
 from chatgate.storage import audit, calls, ledger, migration, openings
 from chatgate.storage.database import Database, open_database
 from chatgate.storage.threads import DatabaseThreads
-from chatgate.vocabulary.exchange import Operation, Outcome, Surface
+from chatgate.vocabulary.exchange import Operation, Outcome, Settled, Surface
 from chatgate.vocabulary.keys import KeyBudget, KeyRecord
 from chatgate.vocabulary.upstreams import Origin, Target, Upstream
 
@@ -175,9 +175,16 @@ def begin(book: Book, call_id: str, record: KeyRecord | None = None, model: str 
     owner = "" if record is None else record.owner
     budgets = book.budgets_of(record, owner)
     hold = _reserved(book, call_id, budgets, model) if budgets else None
-    return book.open(
-        call_id, record, owner, "192.0.2.1", model, Operation.CHAT, Surface.OPENAI, stream=False, hold=hold
+    return book.open(call(call_id, "" if record is None else record.id, model), record, hold)
+
+
+def call(call_id: str, key_id: str = "", model: str = "cheap", *, stream: bool = False) -> Settled:
+    """Return what whoever carries a call knows of it when it is admitted."""
+    known = Settled(
+        call_id, Operation.CHAT, Surface.OPENAI, "192.0.2.1", model, "", 0, Outcome.REFUSED, "", stream, duration_ms=0
     )
+    known.key = key_id
+    return known
 
 
 def _reserved(book: Book, call_id: str, budgets: tuple[Budget, ...], model: str) -> Hold:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from accounting.books import BACKUP, COST, NOON, PRICES, TARGET, USAGE, Office, begin, key, office, serve
+from accounting.books import BACKUP, COST, NOON, PRICES, TARGET, USAGE, Office, begin, call, key, office, serve
 from accounting.journals import Clock, records
 from chatgate.accounting.book import Book, Quote
 from chatgate.accounting.catalogue import Catalogue
@@ -24,7 +24,7 @@ from chatgate.accounting.usage import Source, Usage
 from chatgate.i18n import LANGUAGES, Catalogues
 from chatgate.settings.tree import Price
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded, Phrase
-from chatgate.vocabulary.exchange import Operation, Outcome, Surface
+from chatgate.vocabulary.exchange import Outcome
 from chatgate.vocabulary.keys import KeyBudget, KeyRecord
 from chatgate.vocabulary.upstreams import Origin, Target, Upstream
 
@@ -63,7 +63,7 @@ def settlement(place: Office) -> Settlement:
 
 async def test_a_call_becomes_a_row(place: Office, book: Book) -> None:
     """With who asked, what for, where it went, what it took, what that cost and by which price."""
-    entry = book.open("c1", None, "", "192.0.2.1", "cheap", Operation.CHAT, Surface.OPENAI, stream=True)
+    entry = book.open(call("c1", stream=True))
     entry.dispatch(1, TARGET)
     place.clock.now += 3
     place.now += timedelta(seconds=3)

@@ -26,7 +26,7 @@ async def main(root):
         for turn in range(5):
             under_way = begin(book, f"{turn}-under-way")
             under_way.dispatch(1, TARGET)
-            made.append(under_way.call_id)
+            made.append(f"{turn}-under-way")
             with (root / "ballast").open("wb", buffering=0) as ballast:
                 try:
                     while ballast.write(bytes(4096)):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from accounting.books import COST, NOON, PRICES, TARGET, USAGE, begin, office
+from accounting.books import COST, NOON, PRICES, TARGET, USAGE, begin, call, office
 from accounting.journals import Clock, records
 from chatgate.accounting.entries import Entry, Means
 from chatgate.accounting.holds import Holds
@@ -23,10 +23,7 @@ from chatgate.vocabulary.exchange import Outcome
 async def test_what_cannot_be_written_down_is_not_done(tmp_path: Path, clock: Clock) -> None:
     """New calls get 503 before the upstream is called; those under way are settled, and written when it works again."""
     journal = Journal(tmp_path / "journal", clock, segment_bytes=1, max_bytes=1)
-    entries = [
-        Entry(Means(journal, PRICES, Holds(), clock, lambda: NOON), f"c{n}", "", "", "", "cheap", "chat", "", False)  # noqa: FBT003 - in the record's order
-        for n in range(2)
-    ]
+    entries = [Entry(Means(journal, PRICES, Holds(), clock, lambda: NOON), call(f"c{n}"), "") for n in range(2)]
     entries[0].dispatch(1, TARGET)
     with pytest.raises(Overloaded) as caught:
         entries[1].dispatch(1, TARGET)
@@ -64,7 +61,7 @@ def durable_entry(directory: Path, clock: Clock, disk: Disk) -> tuple[Journal, E
     """Return a call whose records shall outlive the power."""
     journal = Journal(directory, clock, durability="power", sync=disk)
     means = Means(journal, PRICES, Holds(), clock, lambda: datetime(2026, 11, 23, tzinfo=UTC))
-    return journal, Entry(means, "c1", "", "", "", "cheap", "chat", "openai", False)  # noqa: FBT003 - in the record's order
+    return journal, Entry(means, call("c1"), "")
 
 
 async def test_a_call_waits_for_the_disk_when_power_counts(tmp_path: Path, clock: Clock, disk: Disk) -> None:
@@ -107,7 +104,7 @@ async def test_one_failed_sync_is_made_good(tmp_path: Path, clock: Clock) -> Non
 
     journal = Journal(tmp_path, clock, durability="power", sync=sync)
     means = Means(journal, PRICES, Holds(), clock, lambda: NOON)
-    entry = Entry(means, "c1", "", "", "", "cheap", "chat", "openai", False)  # noqa: FBT003 - in the record's order
+    entry = Entry(means, call("c1"), "")
     entry.dispatch(1, TARGET)
     await entry.synced()
     assert [type(record) for record in records(tmp_path)] == [Dispatch, Dispatch]

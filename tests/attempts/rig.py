@@ -35,7 +35,17 @@ from chatgate.routing.states import States
 from chatgate.routing.table import ModelSpec, Routing
 from chatgate.telemetry import Redaction
 from chatgate.transport import Transport
-from chatgate.vocabulary.exchange import Decoded, Endpoint, Envelope, Identified, Operation, Reply, Surface
+from chatgate.vocabulary.exchange import (
+    Decoded,
+    Endpoint,
+    Envelope,
+    Identified,
+    Operation,
+    Outcome,
+    Reply,
+    Settled,
+    Surface,
+)
 from chatgate.vocabulary.identity import NO_KEY, Caller, Key
 from chatgate.vocabulary.upstreams import Origin, Target, Timeouts, Upstream
 from fakes.outbound import HandClock
@@ -163,7 +173,10 @@ class Rig:
         messages = messages or [{"role": "user", "content": "Hi"}]
         body = json.dumps({"model": "m", "messages": messages, "stream": stream}).encode()
         decoded = Decoded(identified, caller, self.dialect.decode(body, "application/json"))
-        entry = Entry(self._means, "req_1", "", "", caller.address, "m", Operation.CHAT, Surface.OPENAI, stream)
+        known = Settled(
+            "req_1", Operation.CHAT, Surface.OPENAI, caller.address, "m", "", 0, Outcome.REFUSED, "", stream, 0.0
+        )
+        entry = Entry(self._means, known, "")
         return Admitted(decoded, self.route, entry, None, NOTHING, b"")
 
     def stream(self) -> Stream:

@@ -28,6 +28,7 @@ from chatgate.accounting.prices import PriceList
 from chatgate.accounting.segments import START, Position
 from chatgate.accounting.usage import most_input_tokens, most_output_tokens
 from chatgate.vocabulary.errors import CallerError, Kind, Overloaded, Phrase
+from chatgate.vocabulary.exchange import Settled
 from chatgate.vocabulary.keys import KeyRecord
 from chatgate.vocabulary.money import format_usd
 from chatgate.vocabulary.upstreams import Target
@@ -215,21 +216,9 @@ class Book:
             raise Overloaded("accounting_unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
         return holds.reserve(call_id, budgets, nano_usd, self._means.wall_clock())
 
-    def open(  # noqa: PLR0913, PLR0917 - all that is known of a call when it is admitted
-        self,
-        call_id: str,
-        key: KeyRecord | None,
-        owner: str,
-        address: str,
-        asked_model: str,
-        operation: str,
-        surface: str,
-        stream: bool,  # noqa: FBT001 - in the order of the record
-        hold: Hold | None = None,
-    ) -> Entry:
-        """Begin a call, to be settled on every way out. `owner` is "" for nobody, `hold` what is set aside for it."""
-        key_id = "" if key is None else key.id
-        entry = self.begin(call_id, key_id, owner, address, asked_model, operation, surface, stream)
+    def open(self, call: Settled, record: KeyRecord | None = None, hold: Hold | None = None) -> Entry:
+        """Begin a call, to be settled on every way out. `record` is its key's, `hold` what is set aside for it."""
+        entry = Entry(self._means, call, "" if record is None else record.owner)
         if hold is not None:
             entry.reserved_nano_usd, entry.accounts, entry.warnings = hold.amount_nano_usd, hold.accounts, hold.warnings
         return entry

@@ -22,7 +22,7 @@ from chatgate.accounting.records import Dispatch, Failure, Record, Settlement
 from chatgate.accounting.usage import Meter, Usage, final_usage
 from chatgate.vocabulary import chat
 from chatgate.vocabulary.errors import Overloaded
-from chatgate.vocabulary.exchange import Outcome
+from chatgate.vocabulary.exchange import Outcome, Settled
 from chatgate.vocabulary.upstreams import Target
 
 RETRY_AFTER_SECONDS: Final = 10.0
@@ -78,20 +78,15 @@ Sent: TypeAlias = tuple[int, Tariff | None]
 class Entry(Struct, gc=False, eq=False):
     """A call on record. Made by `Book.open`.
 
-    `reserved_nano_usd` is held for it in each of `accounts`, and `warnings` are the budgets that this brought to their
-    soft threshold, each once in a period. Once it `is_settled`, `charged_nano_usd` is what it cost its caller, and
-    `tokens` what it took, None when no model did anything.
+    `call` is what whoever carries it knows of it, and `owner` whose key it has, "" for nobody's. `reserved_nano_usd` is
+    held for it in each of `accounts`, and `warnings` are the budgets that this brought to their soft threshold, each
+    once in a period. Once it `is_settled`, `charged_nano_usd` is what it cost its caller, and `tokens` what it took,
+    None when no model did anything.
     """
 
     means: Means
-    call_id: str
-    key_id: str
+    call: Settled
     owner: str
-    address: str
-    asked_model: str
-    operation: str
-    surface: str
-    stream: bool
     reserved_nano_usd: int = 0
     accounts: tuple[str, ...] = ()
     warnings: tuple[Budget, ...] = ()
@@ -108,21 +103,23 @@ class Entry(Struct, gc=False, eq=False):
         `own_key` says that the caller's own key of the provider is shown. Raises
         `Overloaded` (`accounting_unavailable`) when that cannot be written; then the call must not be made.
         """
-        means = self.means
-        tariff = means.tariff(target, self.asked_model, service_tier)
+        means, call = self.means, self.call
+        model = call.model
+        known = means.found.get((id(target), model, service_tier))
+        tariff = means.tariff(target, model, service_tier) if known is None else known[1]
         record = Dispatch(
-            self.call_id,
+            call.request_id,
             attempt,
             means.wall_clock(),
-            self.operation,
-            self.surface,
-            self.key_id,
+            call.operation,
+            call.surface,
+            call.key,
             self.owner,
-            self.address,
-            self.asked_model,
-            target.sent_model or self.asked_model,
+            call.address,
+            model,
+            target.sent_model or model,
             target.upstream.name,
-            self.stream,
+            call.stream,
             self.reserved_nano_usd,
             self.accounts,
             own_key,
@@ -145,7 +142,7 @@ class Entry(Struct, gc=False, eq=False):
         if abandoned and sent_bytes:
             tariff = self._tariff_of(attempt)
             cost = 0 if tariff is None else tariff.charge(Meter().usage(sent_bytes, 0))
-        self.last = record = Failure(self.call_id, attempt, means.wall_clock(), code, status, cost, abandoned)
+        self.last = record = Failure(self.call.request_id, attempt, means.wall_clock(), code, status, cost, abandoned)
         means.journal.keep(record)
 
     def settle(  # noqa: C901, PLR0913 - the end of a call has many facts, and what it costs to split them shows
@@ -181,7 +178,7 @@ class Entry(Struct, gc=False, eq=False):
         means = self.means
         if not self.sent:
             if self.accounts:
-                means.holds.release(self.call_id)
+                means.holds.release(self.call.request_id)
             return 0
         at = means.wall_clock()
         last, tariff = self.sent[-1]
@@ -207,10 +204,10 @@ class Entry(Struct, gc=False, eq=False):
         elif tokens is not None:
             means.unpriced += 1
         if self.accounts:
-            means.holds.settle(self.call_id, charged)
+            means.holds.settle(self.call.request_id, charged)
         self.charged_nano_usd, self.tokens = charged, tokens
         self.last = record = Settlement(
-            self.call_id,
+            self.call.request_id,
             last,
             at,
             outcome,
