@@ -385,31 +385,28 @@ class Pipeline:
 
         Where records must outlive the power, the disk has to be waited for after that.
         """
-        settled, stream, attempt = call.settled, call.stream, call.attempt
-        usage, got_bytes, is_final, first_token_at = None, 0, settled.outcome is _COMPLETED, None
-        if stream is not None:
-            attempt, usage, first_token_at = stream.attempt, stream.usage, stream.first_token_at
-            is_final = is_final or stream.is_done
-            if usage is None:
-                got_bytes = stream.got_bytes
-        elif attempt is not None:
-            usage, got_bytes = attempt.usage, attempt.got_bytes
-        charged = admitted.entry.settle(
-            settled.outcome,
-            settled.status,
-            settled.code,
-            attempt=0 if attempt is None else attempt.serial,
-            usage_is_final=is_final,
-            usage=usage,
-            sent_bytes=call.body_bytes,
-            got_bytes=got_bytes,
-            first_token_at=first_token_at,
-        )
+        settled, entry, answer = call.settled, admitted.entry, call.stream or call.attempt
+        usage, further = None, None
+        if answer is None:
+            charged = entry.settle(settled.outcome, settled.status, settled.code, sent_bytes=call.body_bytes)
+        else:
+            usage, further = answer.usage, answer.receipt
+            charged = entry.settle(
+                settled.outcome,
+                settled.status,
+                settled.code,
+                attempt=answer.serial,
+                usage_is_final=settled.outcome is _COMPLETED or answer.is_done,
+                usage=usage,
+                sent_bytes=call.body_bytes,
+                got_bytes=answer.got_bytes,
+                first_token_at=answer.first_token_at,
+            )
         if usage is not None:
             settled.input_tokens, settled.output_tokens = usage.input_tokens, usage.output_tokens
         if charged:
             settled.cost_usd = format_usd(charged)
-        receipt, further = admitted.receipt, None if attempt is None else attempt.receipt
+        receipt = admitted.receipt
         if further is not None or (receipt is not None and self._admitting.can_correct(receipt)):
             self._correct(call, admitted, receipt, further)
 

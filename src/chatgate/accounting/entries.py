@@ -145,7 +145,7 @@ class Entry(Struct, gc=False, eq=False):
         self.last = record = Failure(self.call.request_id, attempt, means.wall_clock(), code, status, cost, abandoned)
         means.journal.keep(record)
 
-    def settle(  # noqa: C901, PLR0913 - the end of a call has many facts, and what it costs to split them shows
+    def settle(  # noqa: C901, PLR0912, PLR0913 - the end of a call has many facts, and what it costs to split them shows
         self,
         outcome: Outcome,
         status: int,
@@ -186,26 +186,30 @@ class Entry(Struct, gc=False, eq=False):
             last, tariff = attempt, self._tariff_of(attempt)
         tokens: Usage | None = None
         flaws: tuple[str, ...] = ()
-        if usage is None and not got_bytes and isinstance(self.last, Failure) and self.last.attempt == last:
-            sent_bytes = 0  # It failed, and its caller did not wait for another one.
         if usage is not None and usage_is_final:
             # As nearly always: the provider has said it all.
             tokens, flaws = final_usage(usage)
-        if tokens is None and (usage is not None or sent_bytes or got_bytes or counted_output_tokens):
-            meter = Meter()
-            if usage is not None:
-                meter.take(usage, final=usage_is_final)
-            tokens, flaws = meter.usage(sent_bytes, got_bytes, counted_input_tokens, counted_output_tokens), meter.flaws
+        if tokens is None:
+            if usage is None and not got_bytes and isinstance(self.last, Failure) and self.last.attempt == last:
+                sent_bytes = 0  # It failed, and its caller did not wait for another one.
+            if usage is not None or sent_bytes or got_bytes or counted_output_tokens:
+                meter = Meter()
+                if usage is not None:
+                    meter.take(usage, final=usage_is_final)
+                tokens = meter.usage(sent_bytes, got_bytes, counted_input_tokens, counted_output_tokens)
+                flaws = meter.flaws
         charged, price = 0, ""
-        if tokens is not None and tariff is not None:
-            rates = tariff.rates(tokens.input_tokens)
-            price = rates.text
-            charged = rates.charge(tokens) if outcome in _BILLED else 0
-        elif tokens is not None:
-            means.unpriced += 1
+        if tokens is not None:
+            self.tokens = tokens
+            if tariff is None:
+                means.unpriced += 1
+            else:
+                rates = tariff.rates(tokens.input_tokens)
+                price = rates.text
+                if outcome in _BILLED:
+                    self.charged_nano_usd = charged = rates.charge(tokens)
         if self.accounts:
             means.holds.settle(self.call.request_id, charged)
-        self.charged_nano_usd, self.tokens = charged, tokens
         self.last = record = Settlement(
             self.call.request_id,
             last,
@@ -221,7 +225,10 @@ class Entry(Struct, gc=False, eq=False):
             upstream_request_id,
             None if first_token_at is None else at - timedelta(seconds=max(means.clock() - first_token_at, 0.0)),
         )
-        means.journal.keep(record)
+        try:
+            means.journal.write(record)
+        except JournalUnavailable:
+            means.journal.postpone(record)
         return charged
 
     async def synced(self) -> None:

@@ -114,10 +114,14 @@ class Journal:
         try:
             self.write(record)
         except JournalUnavailable:
-            if len(self._kept) < self._max_kept:
-                self._kept.append(record)
-            else:
-                self.lost += 1
+            self.postpone(record)
+
+    def postpone(self, record: Record) -> None:
+        """Keep a record that could not be written until it can be."""
+        if len(self._kept) < self._max_kept:
+            self._kept.append(record)
+        else:
+            self.lost += 1
 
     def synced(self) -> Future[None] | None:
         """Return what is done once every record written so far is on the disk itself; None when nobody asked for that.

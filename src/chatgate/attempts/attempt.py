@@ -6,7 +6,7 @@ what is wrong with it mostly shows until then, and can be mended as long as the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from msgspec import Struct, structs
 
@@ -102,6 +102,9 @@ class Attempt(Struct, gc=False):
     passes_type: bool = False
     is_special: bool = False
     is_open: bool = True
+    is_done: ClassVar[bool] = False
+    first_token_at: ClassVar[float | None] = None
+    """As of a stream: of what is not whole the last word is not known, and of what is the first is not."""
 
     def close(self) -> None:
         """End what is still open. May be called again."""

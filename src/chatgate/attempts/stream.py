@@ -146,8 +146,8 @@ class Stream:
 
     @property
     def got_bytes(self) -> int:
-        """Return how much text the caller was sent, for a count that nobody gave."""
-        if self.relay is None:
+        """Return how much text the caller was sent, for a count that nobody gave; 0 when somebody did."""
+        if self.relay is None or self.relay.usage is not None:
             return 0
         transcript = self.relay.transcript
         transcript.read()
@@ -157,6 +157,16 @@ class Stream:
     def is_done(self) -> bool:
         """Tell whether the provider has said its last word, to whomever."""
         return self.relay is not None and self.relay.done
+
+    @property
+    def serial(self) -> int:
+        """Return the number of the attempt that answers, 0 for none."""
+        return self.attempt.serial if self.attempt is not None else 0
+
+    @property
+    def receipt(self) -> object:
+        """Return what that attempt has taken of limits by upstream."""
+        return self.attempt.receipt if self.attempt is not None else None
 
     @property
     def usage(self) -> Usage | None:
