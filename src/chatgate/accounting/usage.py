@@ -108,29 +108,27 @@ _NO_OUTPUT_DETAILS = chat.OutputDetails()
 
 def final_usage(said: chat.Usage | bytes | msgspec.Raw) -> tuple[Usage | None, tuple[str, ...]]:
     """Return a call's tokens by a provider's last word, None when a sum is missing, and what was wrong with it."""
-    if type(said) is chat.Usage and (usage := _consistent(said)) is not None:
-        return usage, ()
+    # Nearly always all of it fits, and stands where OpenAI has it.
+    if type(said) is chat.Usage and said.cached_tokens is None and said.prompt_cache_hit_tokens is None:
+        inputs, outputs = said.prompt_tokens_details, said.completion_tokens_details
+        if inputs is None and outputs is None:
+            return Usage(said.input_tokens, said.output_tokens), ()
+        usage = _usage_with(said, inputs or _NO_INPUT_DETAILS, outputs or _NO_OUTPUT_DETAILS)
+        if usage is not None:
+            return usage, ()
     reported, flaws = read_usage(said)
     return None if reported is None else reported.usage(), flaws
 
 
-def _consistent(said: chat.Usage) -> Usage | None:
-    """Return the tokens of a usage object in which all fits, as nearly always; None when it takes a closer look."""
+def _usage_with(said: chat.Usage, inputs: chat.InputDetails, outputs: chat.OutputDetails) -> Usage | None:
+    """Return the tokens of a usage object with its details, None when these take a closer look."""
     sent, answered = said.input_tokens, said.output_tokens
-    inputs, outputs = said.prompt_tokens_details, said.completion_tokens_details
-    if said.cached_tokens is not None or said.prompt_cache_hit_tokens is not None:
+    cached, written, heard = inputs.cached_tokens or 0, inputs.cache_write_tokens or 0, inputs.audio_tokens or 0
+    reasoning, spoken = outputs.reasoning_tokens or 0, outputs.audio_tokens or 0
+    if cached + written > sent or heard + written > sent or reasoning + spoken > answered:
         return None
-    if inputs is None and outputs is None:
-        return Usage(sent, answered)
-    cached = written = heard = reasoning = spoken = 0
-    if inputs is not None:
-        cached, written, heard = inputs.cached_tokens or 0, inputs.cache_write_tokens or 0, inputs.audio_tokens or 0
-        if cached + written > sent or heard + written > sent:
-            return None
-    if outputs is not None:
-        reasoning, spoken = outputs.reasoning_tokens or 0, outputs.audio_tokens or 0
-        if reasoning + spoken > answered or (reasoning and said.total_tokens == sent + answered + reasoning):
-            return None
+    if reasoning and said.total_tokens == sent + answered + reasoning:
+        return None
     return Usage(sent, answered, cached, written, reasoning, heard, spoken)
 
 
