@@ -90,15 +90,17 @@ class Answering(Writing):
             coding = b""
         else:
             coding = b"Transfer-Encoding: chunked\r\n"
-        self._is_chunked = not self._is_http_10
+        self._is_chunked = not (self._is_http_10 or self._wants_head_only)
         self._transport.write(b"%b%b%b%b\r\n" % (self._state.opening(status), headers, coding, self._connection_line()))
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body, at once. Nothing is sent for b"": an empty chunk would end the body."""
-        if self._phase != Phase.STREAMING:
+        if self._is_chunked and data:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        elif self._phase != Phase.STREAMING:
             self._forgive("send")
         elif data and not self._wants_head_only:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+            self._transport.write(data)
 
     def finish(self) -> None:
         """End the body."""
@@ -106,7 +108,8 @@ class Answering(Writing):
             self._forgive("finish")
             return
         self._phase = Phase.ANSWERED
-        if self._is_chunked and not self._wants_head_only:
+        if self._is_chunked:
+            self._is_chunked = False
             self._transport.write(b"0\r\n\r\n")
 
     async def drained(self) -> None:
@@ -133,6 +136,7 @@ class Answering(Writing):
 
     def _gone(self) -> None:
         self._phase = Phase.GONE
+        self._is_chunked = False
         self.deadline = INFINITY
         self._wake()
 
