@@ -176,7 +176,7 @@ class Admitting:
         entry = book.open(settled, record)
         return Admitted(decoded, route, entry, None, NOTHING, headers, body_bytes, at_ns)
 
-    def _take(  # noqa: PLR0913, PLR0917 - what `admit` has found
+    def _take(
         self,
         decoded: Decoded,
         settled: Settled,

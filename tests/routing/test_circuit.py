@@ -128,28 +128,28 @@ class CircuitMachine(RuleBasedStateMachine):
         self.changes: list[tuple[CircuitState, CircuitState]] = []
         self.circuit = Circuit(draw(), lambda before, after: self.changes.append((before, after)))
         self.reference = Reference()
-        self.under_way: list[int] = []
+        self.under_way: list[tuple[int, int]] = []
 
     def end(self, which: int, what: str, seconds: float | None = None) -> int:
         """Record how one of the calls under way ended."""
-        call = self.under_way.pop(which % len(self.under_way))
+        call, number = self.under_way.pop(which % len(self.under_way))
         self.reference.happened(Event(what, call, self.now, seconds))
-        return call
+        return number
 
     @rule()
     def begin(self) -> None:
         """Begin a call, allowed or not."""
-        call = self.circuit.begin(self.now)
+        call = len(self.reference.begins)
         self.reference.happened(Event("begin", call, self.now))
-        self.under_way.append(call)
+        self.under_way.append((call, self.circuit.begin(self.now)))
 
     @precondition(lambda self: self.under_way)
     @rule(which=st.integers(0, 9), tells=st.booleans())
     def ok(self, which: int, *, tells: bool) -> None:
         """Let a call be answered, which a calm circuit need not be told."""
-        call = self.end(which, "ok")
+        number = self.end(which, "ok")
         if tells or not self.circuit.is_calm:
-            self.circuit.succeeded(self.now, call)
+            self.circuit.succeeded(number)
 
     @precondition(lambda self: self.under_way)
     @rule(which=st.integers(0, 9))
@@ -235,7 +235,7 @@ def clock() -> Iterator[Clock]:
 def test_five_failures_in_a_row_open_it_for_five_seconds(clock: Clock) -> None:
     """Four do not, nor do five with a success between them; the fifth does, and the moment it ends is exact."""
     clock.fail(4)
-    clock.circuit.succeeded(clock.now, clock.circuit.begin(clock.now))
+    clock.circuit.succeeded(clock.circuit.begin(clock.now))
     clock.fail(4)
     assert clock.circuit.allows(clock.now)
     clock.fail()
@@ -256,7 +256,7 @@ def test_one_probe_at_a_time(clock: Clock) -> None:
     second = clock.circuit.begin(clock.now)
     clock.circuit.abandoned(clock.now, first)
     assert not clock.circuit.allows(clock.now)
-    clock.circuit.succeeded(clock.now, second)
+    clock.circuit.succeeded(second)
     assert clock.circuit.allows(clock.now)
     assert clock.changes == ["closed → open", "open → half_open", "half_open → closed"]
 
@@ -285,7 +285,7 @@ def test_cooldowns_double_to_a_ceiling_and_a_success_forgets_them(clock: Clock) 
         clock.fail()
     assert lengths == pytest.approx([5, 10, 12, 12, 12, 12])
     clock.now = clock.circuit.retry_at
-    clock.circuit.succeeded(clock.now, clock.circuit.begin(clock.now))
+    clock.circuit.succeeded(clock.circuit.begin(clock.now))
     clock.fail(5)
     assert clock.open_seconds() == pytest.approx(5)
 
@@ -313,7 +313,7 @@ def test_late_failures_of_an_outage_change_nothing(clock: Clock) -> None:
     for number in under_way[50:]:
         clock.circuit.failed(clock.now, number)
     assert clock.state() is CircuitState.HALF_OPEN
-    clock.circuit.succeeded(clock.now, probe)
+    clock.circuit.succeeded(probe)
     assert clock.state() is CircuitState.CLOSED
 
 
@@ -321,12 +321,12 @@ def test_a_stream_from_before_does_not_close_it_but_a_call_let_in_all_the_same_d
     """The last target of a model is tried while its circuit is open, and then its answer is news."""
     stream = clock.circuit.begin(clock.now)
     clock.fail(5)
-    clock.circuit.succeeded(clock.now, stream)
+    clock.circuit.succeeded(stream)
     assert clock.state() is CircuitState.OPEN
     end = clock.circuit.retry_at
     clock.fail(7)
     assert clock.circuit.retry_at == end
-    clock.circuit.succeeded(clock.now, clock.circuit.begin(clock.now))
+    clock.circuit.succeeded(clock.circuit.begin(clock.now))
     assert clock.changes == ["closed → open", "open → closed"]
 
 
@@ -345,7 +345,7 @@ def test_a_target_that_names_a_time_is_left_alone_for_it(clock: Clock) -> None:
     assert clock.open_seconds() == 20
     clock.circuit.cooled(clock.now, 86_400, clock.circuit.begin(clock.now))
     assert clock.open_seconds() == 300
-    clock.circuit.succeeded(clock.now, clock.circuit.begin(clock.now))
+    clock.circuit.succeeded(clock.circuit.begin(clock.now))
     assert clock.circuit.allows(clock.now)
 
 
@@ -357,7 +357,7 @@ def test_without_a_time_the_wait_doubles_from_a_second_to_a_minute(clock: Clock)
         waits.append(clock.open_seconds())
         clock.now = clock.circuit.retry_at
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
-    clock.circuit.succeeded(clock.now, clock.circuit.begin(clock.now))
+    clock.circuit.succeeded(clock.circuit.begin(clock.now))
     clock.circuit.cooled(clock.now, None, clock.circuit.begin(clock.now))
     assert clock.open_seconds() == 1
 
@@ -367,7 +367,7 @@ def test_a_burst_of_too_many_calls_counts_once(clock: Clock) -> None:
     numbers = [clock.circuit.begin(clock.now) for _ in range(200)]
     for number in numbers[:-1]:
         clock.circuit.cooled(clock.now, None, number)
-    clock.circuit.succeeded(clock.now, numbers[-1])
+    clock.circuit.succeeded(numbers[-1])
     assert clock.open_seconds() == 1
 
 
@@ -375,7 +375,7 @@ def test_after_an_answer_too_many_calls_begins_anew_for_old_calls_too(clock: Clo
     """A call from before the last row of them that hears it late is the first of the next row."""
     late = clock.circuit.begin(clock.now)
     clock.circuit.cooled(clock.now, None, clock.circuit.begin(clock.now))
-    clock.circuit.succeeded(clock.now, clock.circuit.begin(clock.now))
+    clock.circuit.succeeded(clock.circuit.begin(clock.now))
     clock.circuit.cooled(clock.now, None, late)
     assert clock.open_seconds() == 1
 
@@ -406,10 +406,10 @@ def test_without_numbers_every_end_counts(clock: Clock) -> None:
     clock.circuit.abandoned(clock.now)
     assert clock.circuit.allows(clock.now)
     clock.circuit.begin(clock.now)
-    clock.circuit.succeeded(clock.now)
+    clock.circuit.succeeded()
     clock.circuit.cooled(clock.now, None)
     assert clock.open_seconds() == 1
     clock.circuit.cooled(clock.now, None)
     assert clock.open_seconds() == 2
-    clock.circuit.succeeded(clock.now)
+    clock.circuit.succeeded()
     assert clock.circuit.allows(clock.now)

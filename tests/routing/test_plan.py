@@ -401,7 +401,7 @@ def test_where_nobody_has_room_the_call_is_refused() -> None:
     with pytest.raises(Overloaded) as raised:
         world.plan()
     assert (raised.value.reason, raised.value.retry_after_seconds) == ("upstream_busy", SOON_SECONDS)
-    candidate.succeeded(NOW, number)
+    candidate.succeeded(number)
     candidate.leave()
     assert name_of(world.plan()) == "small/m"
 
@@ -446,7 +446,7 @@ def test_one_call_has_all_its_time_to_show_whether_a_target_is_still_silent() ->
     assert (candidate.is_last_resort(first), candidate.is_last_resort(second)) == (False, True)
     candidate.failed(silence(), later, second)
     assert candidate.circuit.state is CircuitState.HALF_OPEN
-    candidate.succeeded(later, candidate.enter(later))
+    candidate.succeeded(candidate.enter(later))
     assert world.plan(now=later).candidate.circuit.state is CircuitState.CLOSED
     assert not candidate.is_last_resort(candidate.enter(later))
     assert name_of(other) == "a/m"

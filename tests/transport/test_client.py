@@ -109,9 +109,31 @@ async def test_connections_grow_old(transport: Transport, clock: HandClock) -> N
         for _ in range(int(MAX_LIFETIME_SECONDS // 50)):
             await call(transport, server.port)
             clock.now += 50
+            transport.sweep()
         assert server.accepted == 1
+        assert await server.open_count_becomes(0)
         await call(transport, server.port)
         assert server.accepted == 2
+
+
+async def test_a_connection_that_grows_old_under_an_answer_ends_with_it(transport: Transport, clock: HandClock) -> None:
+    """The answer is not cut off, and the connection is not used again."""
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(b"xy")[:-1])
+        await go_on.wait()
+        await peer.send(b"y")
+        await peer.client_left()
+
+    async with RawServer(script) as server:
+        upstream_answer = await transport.send(outbound(server.port, timeouts=Timeouts(idle_seconds=1000.0)))
+        clock.now += MAX_LIFETIME_SECONDS
+        transport.sweep()
+        go_on.set()
+        assert await upstream_answer.read(2) == b"xy"
+        assert await server.open_count_becomes(0)
 
 
 async def test_connections_wear_out(transport: Transport) -> None:

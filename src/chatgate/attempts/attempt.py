@@ -23,7 +23,7 @@ from chatgate.vocabulary.exchange import UploadRequest, Verdict
 from chatgate.vocabulary.identity import KeyKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from chatgate.attempts.stages import Admitted
     from chatgate.counters.port import Counters
@@ -148,6 +148,12 @@ class Trying:
         self._clock = clock
         self._wall_clock = wall_clock
         self._is_durable = is_durable
+        # What writes and sends a call to an upstream that speaks OpenAI's chat, when nothing has to be done before.
+        self._plain = {
+            name: (requests[name].chat, sender.send)
+            for name, sender in senders.items()
+            if requests[name].upstream.protocol == _CHAT and not (is_durable or self._limits_attempts)
+        }
 
     async def whole(
         self, admitted: Admitted, dialect: Dialect, serial: int, candidate: Candidate, left_seconds: float | None
@@ -159,20 +165,24 @@ class Trying:
         """
         decoded = admitted.decoded
         asked = decoded.asked
-        written = self._written(decoded, candidate.target)
-        receipt = await self._take(admitted, candidate) if self._limits_attempts else None
+        written = receipt = None
+        plain = self._plain.get(candidate.upstream.name) if asked.foreign is None and not candidate.is_silent else None
+        if plain is None:
+            written = self._written(decoded, candidate.target)
+            receipt = await self._take(admitted, candidate) if self._limits_attempts else None
+            dialect = dialect.at(_answers_in(candidate.target.upstream, asked))
         attempt = self._begin(admitted, serial, candidate, receipt)
         try:
-            if self._is_durable:
-                await admitted.entry.synced()
-            answer = attempt.answer = await self._send(attempt, decoded, left_seconds, written)
-            if answer.status != _OK or answer.headers.get(b"content-type") not in _JSON_TYPES:
-                await self._judge_head(attempt, decoded)
+            if plain is None:
+                answer = attempt.answer = await self._send(attempt, admitted, left_seconds, written)
+            else:
+                write, send = plain
+                request = write(openai_chat.encode_request(asked.chat, candidate.target), attempt.secret, left_seconds)
+                answer = attempt.answer = await send(request, candidate.upstream.budget.try_take)
             body = answer.whole
-            if body is None:
+            if body is None or answer.status != _OK or answer.headers.get(b"content-type") not in _JSON_TYPES:
+                await self._judge_head(attempt, decoded)
                 body = await answer.read(MAX_ANSWER_BYTES)
-            if asked.foreign is not None:
-                dialect = dialect.at(_answers_in(candidate.target.upstream, asked))
             attempt.body, attempt.usage = dialect.encode_whole(asked, body)
             if attempt.usage is None:
                 attempt.got_bytes = openai_chat.written_bytes(body)
@@ -181,7 +191,7 @@ class Trying:
         except BaseException:
             self.abandon(attempt)
             raise
-        candidate.answered(self._clock(), attempt.number)
+        candidate.answered(attempt.number)
         attempt.is_open = False  # The answer was read to its end, so its connection needs no closing.
         return attempt
 
@@ -216,9 +226,7 @@ class Trying:
             return silence
 
         try:
-            if self._is_durable:
-                await admitted.entry.synced()
-            attempt.answer = await self._send(attempt, decoded, left_seconds, written)
+            attempt.answer = await self._send(attempt, admitted, left_seconds, written)
             await self._judge_head(attempt, decoded)
             if await attempt.answer.forward(take) and not relay.done:
                 held.append(relay.end())
@@ -228,7 +236,7 @@ class Trying:
         except BaseException:
             self.abandon(attempt)
             raise
-        candidate.succeeded(self._clock(), attempt.number)
+        candidate.succeeded(attempt.number)
         return attempt
 
     async def again(
@@ -246,10 +254,8 @@ class Trying:
         receipt = await self._take(admitted, candidate) if self._limits_attempts else None
         attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
         try:
-            if self._is_durable:
-                await admitted.entry.synced()
             written = self._written(decoded, candidate.target, body, passes=False)
-            attempt.answer = await self._send(attempt, decoded, left_seconds, written, body)
+            attempt.answer = await self._send(attempt, admitted, left_seconds, written, body)
             await self._judge_head(attempt, decoded)
         except GateError as error:
             self.failed(attempt, error, admitted)
@@ -333,18 +339,20 @@ class Trying:
             raise refusal
         return taken.receipt
 
-    def _send(
+    async def _send(
         self,
         attempt: Attempt,
-        decoded: Decoded,
+        admitted: Admitted,
         left_seconds: float | None,
         written: Written | None,
         body: bytes | None = None,
-    ) -> Awaitable[Answer]:
-        """Send the request; what is returned gives the answer once its head is there.
+    ) -> Answer:
+        """Send the request once it may be sent, and return the answer once its head is there.
 
         `written` is as from `_written`; where that is None, `body` is sent in place of the call's own.
         """
+        if self._is_durable:
+            await admitted.entry.synced()
         candidate = attempt.candidate
         target = candidate.target
         name, path = target.upstream.name, ""
@@ -353,7 +361,7 @@ class Trying:
             attempt.passes_type = written.passes_type
             attempt.is_special = bool(written.dropped) or written.passes_type
         elif body is None:
-            body = openai_chat.encode_request(decoded.asked.chat, target)
+            body = openai_chat.encode_request(admitted.decoded.asked.chat, target)
         patience_seconds = None
         if candidate.is_silent and candidate.is_last_resort(attempt.number):
             patience_seconds = LAST_RESORT_SECONDS
@@ -361,8 +369,8 @@ class Trying:
         if written is not None:
             request = written.onto(request)
             if isinstance(request, UploadRequest):
-                return self._uploads.upload(request)
-        return self._senders[name].send(request, candidate.upstream.budget.try_take)
+                return await self._uploads.upload(request)
+        return await self._senders[name].send(request, candidate.upstream.budget.try_take)
 
     def _written(
         self, decoded: Decoded, target: Target, body: bytes | None = None, *, passes: bool = True
@@ -437,4 +445,7 @@ def secret_for(target: Target, decoded: Decoded) -> str:
 
 def lacks_key(target: Target, decoded: Decoded) -> bool:
     """Tell whether a target wants a key, and nobody has one for it."""
-    return not target.api_key and target.upstream.key_needed and not secret_for(target, decoded)
+    if target.api_key or not target.upstream.key_needed:
+        return False
+    key = decoded.caller.key
+    return key.kind is not _PROVIDER_KEY or not target.upstream.is_default

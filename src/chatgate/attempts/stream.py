@@ -288,7 +288,7 @@ class Stream:
         except BaseException:
             trying.abandon(attempt)
             raise
-        candidate.succeeded(self._clock(), attempt.number)
+        candidate.succeeded(attempt.number)
         self.attempt = attempt
         self._resumption = resumption
         return attempt

@@ -115,19 +115,20 @@ class Candidate:
             raise busy
         self.in_flight += 1
         upstream.in_flight += 1
-        return self.circuit.begin(now)
+        circuit = self.circuit
+        return circuit.begun if circuit.is_calm else circuit.begin(now)
 
     def leave(self) -> None:
         """Note that a call there is over, however it ended."""
         self.in_flight -= 1
         self.upstream.in_flight -= 1
 
-    def answered(self, now: float, number: int) -> None:
+    def answered(self, number: int) -> None:
         """Note that a call there is over, and was answered."""
         self.in_flight -= 1
         self.upstream.in_flight -= 1
         if self.is_silent or not self.circuit.is_calm:
-            self.succeeded(now, number)
+            self.succeeded(number)
 
     def is_last_resort(self, number: int) -> bool:
         """Tell whether a call goes there only because nobody else is left: it is known to be silent.
@@ -136,10 +137,10 @@ class Candidate:
         """
         return self.is_silent and self.circuit.state is not CLOSED and not self.circuit.is_probe(number)
 
-    def succeeded(self, now: float, number: int) -> None:
+    def succeeded(self, number: int) -> None:
         """Note that it answers."""
         self.is_silent = False
-        self.circuit.succeeded(now, number)
+        self.circuit.succeeded(number)
 
     def failed(self, error: GateError, now: float, number: int) -> None:
         """Note what a failure says about the target."""
@@ -155,4 +156,4 @@ class Candidate:
                 self.credential.refuse()
                 self.circuit.abandoned(now, number)
             case Blame.NOTHING:
-                self.succeeded(now, number)
+                self.succeeded(number)

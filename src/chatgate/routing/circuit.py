@@ -13,7 +13,8 @@ somebody looks at the time.
 Theory. How a call ended says something about the present state only when the call began in it. When a target falls
 silent, a hundred calls fail one by one for a minute: they must not lengthen a cool-down that the first five have begun,
 nor condemn the probe. And a long stream that ends well may come from a machine that takes no new calls. So calls are
-numbered as they begin, and a call from before the last change of state counts for nothing.
+numbered as they begin, and a call from before the last change of state counts for nothing. While all goes well nobody
+has to tell calls apart: they share a number.
 
 A call may begin although `allows` says no: the last target of a model is always tried. Such a call is no probe, yet its
 success closes the circuit as well.
@@ -79,13 +80,12 @@ CLOSED, OPEN, HALF_OPEN = CircuitState
 class Circuit:
     """How one target is doing.
 
-    `state`, `retry_at` and `is_calm` are read by others and changed only here. `retry_at` is the moment from which a
-    call may go there, 0 when nothing stands against it; moments are monotonic seconds. While it `is_calm` there is
-    nothing to forget: a success need not be told.
+    What has no underscore is read by others and changed only here. `retry_at` is the moment from which a call may go
+    there, 0 when nothing stands against it; moments are monotonic seconds. While it `is_calm` there is no failure to
+    forget: calls may begin with the number `begun`, and a success need not be told.
     """
 
     __slots__ = (
-        "_begun",
         "_cooldown_seconds",
         "_failures",
         "_on_change",
@@ -96,6 +96,7 @@ class Circuit:
         "_random",
         "_shut_until",
         "_stale",
+        "begun",
         "is_calm",
         "retry_at",
         "state",
@@ -112,7 +113,7 @@ class Circuit:
         self.is_calm = True
         self._random = random
         self._on_change = on_change
-        self._begun = 0  # the number of the last call that began
+        self.begun = 1  # the number of the last call that began
         self._stale = 0  # calls up to this number began before the last change of state
         self._probe = 0  # the number of the call that is to show how the target is, 0 for none
         self._failures = 0
@@ -136,17 +137,19 @@ class Circuit:
         When the cool-down is over this call is the probe, and nobody else is let in until it ends, or has been silent
         for too long.
         """
-        number = self._begun + 1
+        if self.is_calm:
+            return self.begun
+        number = self.begun + 1
         if self.state is not CLOSED and now >= self._shut_until:
             if self.state is OPEN:
                 self._enter(HALF_OPEN, now + PROBE_SECONDS)
             else:
                 self._shut(now + PROBE_SECONDS)
             self._probe = number
-        self._begun = number
+        self.begun = number
         return number
 
-    def succeeded(self, now: float, number: int = LATEST) -> None:  # noqa: ARG002 - all ends are told alike
+    def succeeded(self, number: int = LATEST) -> None:
         """Take note that a call was answered: close, and forget failures, doubled cool-downs and "too many calls"."""
         if self._pace_seconds and number > self._paced_after:
             self._pace_seconds = 0.0
@@ -158,7 +161,9 @@ class Circuit:
         if self.state is not CLOSED:
             self._cooldown_seconds = COOLDOWN_SECONDS
             self._enter(CLOSED, 0.0)
-        self.is_calm = not self._pace_seconds
+        if not self._pace_seconds:
+            self.is_calm = True
+            self.begun += 1  # Those that begin from now on are none of the old ones.
 
     def failed(self, now: float, number: int = LATEST) -> None:
         """Take note that a call failed by the target's fault: open, when it was one too many or the probe."""
@@ -190,7 +195,7 @@ class Circuit:
         self.is_calm = False
         if number > self._paced_after:
             self._pace_seconds = min(2 * self._pace_seconds, MAX_PACE_SECONDS) or PACE_SECONDS
-            self._paced_after = self._begun
+            self._paced_after = self.begun
         wait_seconds = self._pace_seconds if seconds is None else min(seconds, MAX_NAMED_SECONDS)
         self._pace(max(self._paced_until, now + wait_seconds))
         self.abandoned(now, number)
@@ -205,7 +210,7 @@ class Circuit:
 
     def _enter(self, state: CircuitState, shut_until: float) -> None:
         before, self.state = self.state, state
-        self._stale = self._begun
+        self._stale = self.begun
         self._probe = 0
         self._shut(shut_until)
         if self._on_change is not None:

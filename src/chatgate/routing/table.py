@@ -117,15 +117,15 @@ class Routing:
             fallbacks = tuple(routes[each] for each in _reachable(name, followers))
             routes[name] = Route(name, tiers[name], balancers[name], fallbacks)
         self._routes = {name: routes[owner] for name, owner in owners.items() if _WILDCARD not in owner}
+        self.names = tuple(self._routes)
         self._wildcards = sorted(
             (_Wildcard(route) for name, route in routes.items() if _WILDCARD in name), key=_Wildcard.specificity
         )
-        self._matched: dict[str, Route] = {}
-        self.names = tuple(self._routes)
+        self._matched: deque[str] = deque()
 
     def find(self, asked_model: str) -> Route:
         """Return where calls for a model may go. Raises `CallerError` when nobody serves it."""
-        return self._routes.get(asked_model) or self._matched.get(asked_model) or self._match(asked_model)
+        return self._routes.get(asked_model) or self._match(asked_model)
 
     def _match(self, asked_model: str) -> Route:
         is_reserved = asked_model.startswith(self._reserved_prefix)
@@ -137,8 +137,9 @@ class Routing:
                 route = wildcard.route_for(asked_model)
                 if len(asked_model) <= MAX_REMEMBERED_LENGTH:
                     if len(self._matched) >= MAX_MATCHED:
-                        del self._matched[next(iter(self._matched))]
-                    self._matched[asked_model] = route
+                        del self._routes[self._matched.popleft()]
+                    self._matched.append(asked_model)
+                    self._routes[asked_model] = route
                 return route
         raise CallerError(
             Kind.MODEL_NOT_FOUND,

@@ -26,6 +26,9 @@ RELEASE_BYTES = 64 * 1024
 PIECE_OVERHEAD_BYTES = 64
 """What a piece costs besides its bytes; it keeps a body of one-byte chunks from filling the memory."""
 
+UNKNOWN = 0.0
+"""The deadline of an answer until the first sweep that finds it under way."""
+
 _TIMEOUTS = frozenset({"upstream_silent", "upstream_stalled", "upstream_too_slow"})
 
 
@@ -72,6 +75,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
     _line: Line
     _timeouts: Timeouts
     _started_at: float
+    _asked_at: float
     stage: Stage = HEAD
     status: int = 0
     headers: dict[bytes, bytes] = {}
@@ -197,7 +201,11 @@ class HttpAnswer(Struct, eq=False, gc=False):
         self.wake()
 
     def expire(self, now: float) -> None:
-        """End the connection: the answer took too long."""
+        """End the connection, when the answer takes too long."""
+        if self._line.deadline == UNKNOWN:
+            self._line.deadline = min(self._asked_at + self._timeouts.first_token_seconds, self._total_deadline())
+            if now < self._line.deadline:
+                return
         if now >= self._total_deadline():
             self._line.give_up("upstream_too_slow")
         elif self.received_bytes:

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from chatgate.transport.answer import BODY, ENDED, HEAD, HttpAnswer
+from chatgate.transport.answer import BODY, ENDED, HEAD, UNKNOWN, HttpAnswer
 from chatgate.transport.heads import KnownHead, known_head
 from chatgate.transport.signal import Signal
 from chatgate.vocabulary.exchange import OutboundRequest
@@ -122,15 +122,14 @@ class Connection(asyncio.Protocol):
 
         `started_at` is when the call began: its total time counts from there.
         """
-        timeouts = request.timeouts
-        answer = self._answer = HttpAnswer(self, timeouts, started_at)
-        self.deadline = min(now + timeouts.first_token_seconds, started_at + timeouts.total_seconds)
+        answer = self._answer = HttpAnswer(self, request.timeouts, started_at, now)
+        self.deadline = UNKNOWN  # Most answers are there before anybody looks.
         self.transport.write(request.head + request.body)
         return answer
 
     def abort(self) -> None:
         """End the connection at once, without waiting for the peer's part of it."""
-        self.deadline = inf
+        self.deadline = self.retires_at = inf
         self.transport.abort()
 
     def resume(self) -> None:
@@ -139,10 +138,8 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def expire(self, now: float) -> None:
-        """End what has lasted too long: the answer, or the wait for a request."""
-        if self._answer is None:
-            self.abort()
-        else:
+        """End the answer under way when it has taken too long."""
+        if self._answer is not None:
             self._answer.expire(now)
 
     def give_up(self, reason: str, cause: BaseException | None = None) -> None:
@@ -168,15 +165,23 @@ class Connection(asyncio.Protocol):
         answer, known = self._answer, self._known
         if answer is None:
             self.abort()
-        elif known is None or self._is_fed or (body := known.body_of(data)) is None:
-            self._feed(answer, data)
-        else:
+            return
+        if known is not None and not self._is_fed and (body := known.body_of(data)) is not None:
             answer.status, answer.headers, answer.stage = _OK, known.headers, ENDED
             answer.whole, answer.pieces = body, [body]
-            self._finish(may_keep=True)
+        elif not self._feed(answer, data):
+            return
+        self._answer = None
+        # An upstream that answered before it had read the whole request would take the rest of it for the next one.
+        if self._may_keep and not self.transport.get_write_buffer_size():
+            self._keeper.give_back(self)
+        else:
+            self.abort()
+        # Last of all: whoever reads the answer goes on inside this, and may send the next request on this connection.
+        self.news.fire()
 
-    def _feed(self, answer: HttpAnswer, data: bytes) -> None:
-        """Let the parser take the next bytes of an answer apart."""
+    def _feed(self, answer: HttpAnswer, data: bytes) -> bool:
+        """Let the parser take the next bytes of an answer apart; return whether it is whole."""
         received_before = answer.received_bytes
         is_first, self._is_fed = not self._is_fed, True
         self._framing_bytes += len(data)
@@ -184,20 +189,19 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             # What follows a whole answer does not spoil it, only the connection.
-            if self._is_whole:
-                answer.end()
-                self._finish(may_keep=False)
-            else:
+            if not self._is_whole:
                 self.give_up("upstream_garbled", error)
-            return
+                return False
+            self._may_keep = False
         if self._is_whole:
-            if is_first and self._may_keep and answer.status == _OK and not self._interim_count:
-                self._known = known_head(data, answer.headers, answer.received_bytes)
             may_keep = self._may_keep and not self.transport.is_closing()
+            if is_first and may_keep and answer.status == _OK and not self._interim_count:
+                self._known = known_head(data, answer.headers, answer.received_bytes)
             self._start_afresh()
+            self._may_keep = may_keep
             answer.end()
-            self._finish(may_keep=may_keep)
-        elif answer.received_bytes != received_before:
+            return True
+        if answer.received_bytes != received_before:
             self._framing_bytes = 0
             answer.progress(self.clock())
             if answer.pieces:
@@ -207,6 +211,7 @@ class Connection(asyncio.Protocol):
             self.give_up("upstream_garbled")
         else:
             answer.wake()
+        return False
 
     def on_message_begin(self) -> None:
         """Refuse a second answer to the one request."""
@@ -283,27 +288,17 @@ class Connection(asyncio.Protocol):
         self._interim_count = 0
         self._is_fed = False
         self._is_whole = False
-        self._may_keep = False
+        self._may_keep = True
         self._until_close = False
-
-    def _finish(self, *, may_keep: bool) -> None:
-        """Be rid of an answer that has ended, and let its reader look."""
-        self._answer = None
-        # An upstream that answered before it had read the whole request would take the rest of it for the next one.
-        if may_keep and not self.transport.get_write_buffer_size():
-            self._keeper.give_back(self)
-        else:
-            self.abort()
-        # Last of all: whoever reads the answer goes on inside this, and may send the next request on this connection.
-        self.news.fire()
 
     def _end(self, exc: Exception | None) -> None:
         answer = self._answer
         if answer is None:
             return
         if answer.stage is not HEAD and self._until_close and exc is None:
+            self._answer = None
             answer.end()
-            self._finish(may_keep=False)
+            answer.wake()
         elif self.served and not self._is_fed:
             self.give_up("", exc)
         else:

@@ -70,13 +70,13 @@ class Pool:
             self._idle[connection.origin] = []
 
     def give_back(self, connection: Connection) -> None:
-        """Keep a connection for the next request, or end it when it is old or one too many."""
+        """Keep a connection for the next request, or end it when it is worn out or one too many."""
         idle = self._idle[connection.origin]
         connection.served += 1
         if connection.served >= MAX_REQUESTS or len(idle) >= self._max_idle_per_origin:
             connection.abort()
         else:
-            connection.deadline = min(self._clock() + self._keep_idle_seconds, connection.retires_at)
+            connection.deadline = self._clock() + self._keep_idle_seconds
             idle.append(connection)
 
     def lost(self, connection: Connection) -> None:
@@ -87,11 +87,18 @@ class Pool:
             idle.remove(connection)
 
     def sweep(self, now: float) -> None:
-        """End the answers and the idle connections whose time has come, and forget origins without connections."""
-        for connection in [connection for connection in self._open if connection.deadline <= now]:
+        """End the answers and the idle connections whose time has come, and forget origins without connections.
+
+        A busy connection that is too old ends with its answer.
+        """
+        for connection in [each for each in self._open if each.deadline <= now or each.retires_at <= now]:
+            if connection.retires_at <= now:
+                connection.served = MAX_REQUESTS
             if not connection.is_busy:
                 self._idle[connection.origin].remove(connection)
-            connection.expire(now)
+                connection.abort()
+            elif connection.deadline <= now:
+                connection.expire(now)
         if len(self._idle) > len(self._open):
             used = {connection.origin for connection in self._open}
             self._idle = {origin: idle for origin, idle in self._idle.items() if origin in used}

@@ -82,10 +82,12 @@ class UploadConnection(Connection):
             if data := os.read(transport.get_extra_info("socket").fileno(), _LAST_WORDS_BYTES):
                 self.data_received(data)
 
-    def _finish(self, *, may_keep: bool) -> None:
-        is_sent = self._is_sent
-        self._stop()
-        super()._finish(may_keep=may_keep and is_sent)
+    def _feed(self, answer: HttpAnswer, data: bytes) -> bool:
+        is_whole = super()._feed(answer, data)
+        if is_whole:
+            self._may_keep = self._may_keep and self._is_sent
+            self._stop()
+        return is_whole
 
     async def _send(self, pieces: Pieces, answer: HttpAnswer, request: UploadRequest, give_up_at: float) -> None:
         timeouts, is_chunked = request.timeouts, request.head.endswith(_CHUNKED)
