@@ -10,9 +10,11 @@ what became of attempts that nobody heard of, is decided anew each time (`_concl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
+from itertools import chain
+from operator import add, attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -20,7 +22,7 @@ from msgspec import Struct
 from sqlalchemy import Column, MetaData, Table, Text
 
 from chatgate.storage import schema
-from chatgate.storage.columns import BoundedText, JsonList, microseconds, storable
+from chatgate.storage.columns import BoundedText, JsonList, all_microseconds, are_storable, storable
 from chatgate.storage.records import DispatchRecord, FailureRecord, Record, SettlementRecord, UsageRecord
 
 MAX_NANO_USD = 10**15
@@ -129,6 +131,12 @@ def check_id(call_id: str) -> None:
         raise Unfit("call_id")
 
 
+def check_ids(call_ids: Collection[str]) -> None:
+    """Raise `Unfit` unless all can be ids of calls as they are, in the letters that ids are made of."""
+    if not all(call_ids) or not are_storable(call_ids, schema.MAX_ID_CHARACTERS):
+        raise Unfit("call_id")
+
+
 def take(call: Call, record: Record, worker: str) -> None:
     """Add a record, whose id is checked, to the rows of its call. Raises `Unfit`, and then nothing has changed."""
     kind = kind_of(type(record))
@@ -164,10 +172,10 @@ def _take_dispatch(row: Attempt, record: DispatchRecord, at: int) -> None:
     reserved = amount(record.reserved_nano_usd)
     row.accounts = names(record.accounts)
     row.reserved_nano_usd = reserved
-    row.own_key = bool(record.own_key)
     row.dispatched_at = at
-    key_id, row.owner, row.address, row.operation, row.surface, streamed, *models = beginning(record)
-    row.key_id, row.streamed = key_id or None, bool(streamed)
+    ((key_id, row.owner, row.address),) = callers([record])
+    ((row.operation, row.surface, streamed, *models, own_key),) = asked([record])
+    row.key_id, row.streamed, row.own_key = key_id or None, bool(streamed), bool(own_key)
     row.asked_model, row.sent_model, row.upstream = models
 
 
@@ -185,18 +193,18 @@ def _take_failure(row: Attempt, record: FailureRecord, at: int) -> None:
 def _take_settlement(row: Attempt, record: SettlementRecord, at: int) -> None:
     charged = amount(record.charged_nano_usd)
     first_token_at = None if record.first_token_at is None else time_of(record.first_token_at)
-    outcome, code, status, answered_model, price, source = ending(record)
+    ((outcome, code, status, answered_model, price, source, is_refused),) = ended([record])
     if record.usage is not None:
-        counts = tokens(record.usage)
-        row.input_tokens, row.cached_input_tokens, row.cache_write_tokens, row.audio_input_tokens = counts[:4]
-        row.output_tokens, row.reasoning_tokens, row.audio_output_tokens = counts[4:]
+        (told,) = counts([record.usage])
+        row.input_tokens, row.cached_input_tokens, row.cache_write_tokens, row.audio_input_tokens = told[:4]
+        row.output_tokens, row.reasoning_tokens, row.audio_output_tokens = told[4:]
         row.usage_source = source
     row.state = "settled"
     row.charged_nano_usd, row.settled_at, row.first_token_at = charged, at, first_token_at
     row.outcome, row.code, row.status = outcome, code or None, status or None
     row.answered_model, row.price = answered_model, price
-    row.upstream_request_id = upstream_id(record.upstream_request_id)
-    row.usage_refused = bool(record.flaws)
+    (row.upstream_request_id,) = upstream_ids([record.upstream_request_id])
+    row.usage_refused = bool(is_refused)
 
 
 _TAKERS: dict[str, Any] = {"dispatch": _take_dispatch, "failure": _take_failure, "settlement": _take_settlement}
@@ -241,66 +249,79 @@ def _reserved(call: Call) -> Iterator[int]:
             yield call[number].reserved_nano_usd
 
 
-Beginning: TypeAlias = tuple[str, str, str, str, str, int, str, str, str]
-"""What a row says of who called whom: `key_id`, "" for none, `owner`, `address`, `operation`, `surface`, `streamed`, 0
-or 1, `asked_model`, `sent_model` and `upstream`."""
-
-Ending: TypeAlias = tuple[str, str, int, str, str, str]
-"""What a row says of how a call ended: `outcome`, `code`, "" for none, `status`, 0 for none, `answered_model`, `price`
-and `usage_source`."""
-
 _REMEMBERED = 4096
 
+_caller_of = attrgetter("key_id", "owner", "address")
+_asked_of = attrgetter("operation", "surface", "stream", "asked_model", "sent_model", "upstream", "own_key")
+_ended_of = attrgetter("outcome", "code", "status", "answered_model", "price")
+_usage_of = attrgetter("usage")
+_flaws_of = attrgetter("flaws")
+_counts_of = attrgetter(
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "audio_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "audio_output_tokens",
+)
 
-def beginning(record: DispatchRecord) -> Beginning:
-    """Return who called whom."""
-    return _beginning(
-        record.key_id,
-        record.owner,
-        record.address,
-        record.operation,
-        record.surface,
-        record.stream,
-        record.asked_model,
-        record.sent_model,
-        record.upstream,
-    )
+
+Caller: TypeAlias = tuple[str, str, str]
+"""What a row says of who called: `key_id`, "" for none, `owner` and `address`."""
+
+Asked: TypeAlias = tuple[str, str, int, str, str, str, int]
+"""What a row says of what was called: `operation`, `surface`, `streamed`, 0 or 1, `asked_model`, `sent_model`,
+`upstream` and `own_key`."""
+
+Ended: TypeAlias = tuple[str, str, int, str, str, str, int]
+"""What a row says of how a call ended: `outcome`, `code`, "" for none, `status`, 0 for none, `answered_model`, `price`,
+`usage_source` and `usage_refused`."""
+
+
+def callers(records: Iterable[DispatchRecord]) -> Iterator[Caller]:
+    """Return who called."""
+    return map(_caller, map(_caller_of, records))
 
 
 @lru_cache(_REMEMBERED)
-def _beginning(  # noqa: PLR0913, PLR0917 - the fields of the record
-    key_id: str,
-    owner: str,
-    address: str,
-    operation: str,
-    surface: str,
-    stream: bool,  # noqa: FBT001 - the same
-    asked_model: str,
-    sent_model: str,
-    upstream: str,
-) -> Beginning:
+def _caller(told: tuple[str, str, str]) -> Caller:
+    key_id, owner, address = told
     return (
         storable(key_id, schema.MAX_ID_CHARACTERS),
         storable(owner, 200),
         storable(address, schema.MAX_ADDRESS_CHARACTERS),
+    )
+
+
+def asked(records: Iterable[DispatchRecord]) -> Iterator[Asked]:
+    """Return what was called."""
+    return map(_asked, map(_asked_of, records))
+
+
+@lru_cache(_REMEMBERED)
+def _asked(told: tuple[str, str, bool, str, str, str, bool]) -> Asked:
+    operation, surface, stream, asked_model, sent_model, upstream, own_key = told
+    return (
         storable(operation, 32),
         storable(surface, 32),
         1 if stream else 0,
         storable(asked_model, schema.MAX_MODEL_CHARACTERS),
         storable(sent_model, schema.MAX_MODEL_CHARACTERS),
         storable(upstream, 128),
+        1 if own_key else 0,
     )
 
 
-def ending(record: SettlementRecord) -> Ending:
-    """Return how a call ended. Raises `Unfit`."""
-    usage = record.usage
-    source = "" if usage is None else usage.source
-    return _ending(record.outcome, record.code, record.status, record.answered_model, record.price, source)
+def ended(records: Sequence[SettlementRecord]) -> Iterator[Ended]:
+    """Return how calls ended. Raises `Unfit` while that is taken."""
+    sources = ["" if usage is None else usage.source for usage in map(_usage_of, records)]
+    return map(_ended, map(add, map(_ended_of, records), zip(sources, map(_flaws_of, records), strict=True)))
 
 
 @lru_cache(_REMEMBERED)
-def _ending(outcome: str, code: str, status: int, answered_model: str, price: str, source: str) -> Ending:
+def _ended(told: tuple[str, str, int, str, str, str, tuple[str, ...]]) -> Ended:
+    outcome, code, status, answered_model, price, source, flaws = told
     return (
         storable(str(outcome), 32),
         storable(code, 64),
@@ -308,28 +329,27 @@ def _ending(outcome: str, code: str, status: int, answered_model: str, price: st
         storable(answered_model, schema.MAX_MODEL_CHARACTERS),
         storable(price, 2000),
         storable(str(source), 16),
+        1 if flaws else 0,
     )
 
 
-def upstream_id(text: str) -> str:
-    """Return a provider's name for a call as a row has it."""
-    return storable(text, 256)
+def upstream_ids(texts: list[str]) -> list[str]:
+    """Return providers' names for calls as rows have them."""
+    return texts if are_storable(texts, 256) else [storable(text, 256) for text in texts]
 
 
-def tokens(usage: UsageRecord) -> tuple[int, int, int, int, int, int, int]:
-    """Return the counts, in the order of the columns. Raises `Unfit` when they cannot be."""
-    counts = (
-        usage.input_tokens,
-        usage.cached_input_tokens,
-        usage.cache_write_tokens,
-        usage.audio_input_tokens,
-        usage.output_tokens,
-        usage.reasoning_tokens,
-        usage.audio_output_tokens,
-    )
-    if min(counts) < 0 or max(counts) > MAX_TOKENS:
+Counts: TypeAlias = tuple[int, int, int, int, int, int, int]
+
+NO_COUNTS: Counts = (0, 0, 0, 0, 0, 0, 0)
+
+
+def counts(usages: Iterable[UsageRecord | None]) -> list[Counts]:
+    """Return the tokens of calls, in the order of the columns. Raises `Unfit` when any of them cannot be."""
+    found: list[Counts] = [NO_COUNTS if usage is None else _counts_of(usage) for usage in usages]
+    different = set(chain.from_iterable(found))
+    if different and not 0 <= min(different) <= max(different) <= MAX_TOKENS:
         raise Unfit("usage")
-    return counts
+    return found
 
 
 @lru_cache(_REMEMBERED)
@@ -346,7 +366,12 @@ def names(accounts: tuple[str, ...]) -> str:
 
 def amount(nano_usd: int) -> int:
     """Return an amount as it is. Raises `Unfit` when it cannot be a call's."""
-    if not 0 <= nano_usd <= MAX_NANO_USD:
+    return amounts([nano_usd])[0]
+
+
+def amounts(nano_usd: list[int]) -> list[int]:
+    """Return amounts as they are. Raises `Unfit` when any of them cannot be a call's."""
+    if nano_usd and not 0 <= min(nano_usd) <= max(nano_usd) <= MAX_NANO_USD:
         raise Unfit("nano_usd")
     return nano_usd
 
@@ -360,7 +385,12 @@ def _status(status: int) -> int | None:
 
 def time_of(at: datetime) -> int:
     """Return a time as a row has it. Raises `Unfit` for one without a zone."""
+    return times([at])[0]
+
+
+def times(moments: Iterable[datetime | None]) -> list[int]:
+    """Return times as rows have them, 0 for None. Raises `Unfit` when any of them has no zone."""
     try:
-        return microseconds(at)
+        return all_microseconds(moments)
     except (TypeError, OverflowError) as error:
         raise Unfit("at") from error

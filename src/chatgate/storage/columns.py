@@ -15,6 +15,8 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, String
 from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from sqlalchemy.engine import Dialect
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,6 +85,11 @@ def microseconds(value: datetime) -> int:
     return (value - _EPOCH) // _MICROSECOND
 
 
+def all_microseconds(values: Iterable[datetime | None]) -> list[int]:
+    """Return what `microseconds` does for each, 0 for None."""
+    return [0 if value is None else (value - _EPOCH) // _MICROSECOND for value in values]
+
+
 def storable(text: str, characters: int) -> str:
     r"""Return the text as any database takes it.
 
@@ -100,6 +107,12 @@ def storable(text: str, characters: int) -> str:
         return text
     mark = f"…truncated({len(text)})"
     return (text[: max(0, characters - len(mark))] + mark)[:characters]
+
+
+def are_storable(texts: Collection[str], characters: int) -> bool:
+    """Tell whether all are ASCII that `storable` would not change; other texts may be as they have to be, too."""
+    joined = "".join(texts)
+    return not joined or (joined.isascii() and "\0" not in joined and max(map(len, texts)) <= characters)
 
 
 def text_column(name: str, characters: int, *, nullable: bool = False, primary_key: bool = False) -> Column[str]:

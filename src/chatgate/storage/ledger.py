@@ -224,45 +224,27 @@ _FORGET = (
 
 
 def _fold_plain(connection: Connection, worker: str, entries: Sequence[Entry]) -> Sequence[Entry]:
-    """Fold what is told of plain calls; return what is left: all, when the database refuses any of it."""
-    found = plain.plain(record for _, record in entries)
-    if not found:
+    """Fold what is told of plain calls; return what is left: all, when any of it does not fit or is refused."""
+    told = plain.plain([record for _, record in entries])
+    if not any(told):
         return entries
     savepoint = connection.begin_nested()
     try:
-        done = _write_plain(connection, worker, found)
+        changes: dict[str, list[int]] = {}
+        for change in plain.write(connection, worker, told):
+            _add(changes, change, 1)
+        _move(connection, changes)
     except _REFUSALS as error:
         if _is_unavailable(error):
             raise
         savepoint.rollback()
         return entries
     savepoint.commit()
+    firsts, lasts = told
+    if len(firsts) + len(lasts) == len(entries):
+        return ()
+    done = firsts.keys() | lasts.keys()
     return [entry for entry in entries if isinstance(entry[1], bytes) or entry[1].call_id not in done]
-
-
-def _write_plain(connection: Connection, worker: str, found: dict[str, plain.Plain]) -> Collection[str]:
-    """Write the rows of plain calls that fit, and move the sums; return the calls' ids."""
-    there = plain.rows_there(connection, found)
-    writing = plain.Writing(connection, worker)
-    changes: dict[str, list[int]] = {}
-    done: set[str] = set()
-    for call_id, call in found.items():
-        begun = there.get(call_id)
-        # A beginning is for calls that have no row, an end alone for those that have the one of their beginning.
-        if (call_id in there) if call.first else begun is None:
-            continue
-        try:
-            writing.add(call_id, call)
-        except Unfit:
-            continue
-        done.add(call_id)
-        if begun or (call.first and call.first.accounts):
-            before, after = plain.money(call, begun)
-            _add(changes, before, -1)
-            _add(changes, after, 1)
-    writing.finish()
-    _move(connection, changes)
-    return done
 
 
 _REFUSALS = (sql_errors.DBAPIError, Unfit, ValueError, TypeError, OverflowError)
