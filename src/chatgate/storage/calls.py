@@ -10,11 +10,10 @@ what became of attempts that nobody heard of, is decided anew each time (`_concl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from functools import cache, lru_cache
 from itertools import chain
-from operator import add, attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -251,22 +250,6 @@ def _reserved(call: Call) -> Iterator[int]:
 
 _REMEMBERED = 4096
 
-_caller_of = attrgetter("key_id", "owner", "address")
-_asked_of = attrgetter("operation", "surface", "stream", "asked_model", "sent_model", "upstream", "own_key")
-_ended_of = attrgetter("outcome", "code", "status", "answered_model", "price")
-_usage_of = attrgetter("usage")
-_flaws_of = attrgetter("flaws")
-_counts_of = attrgetter(
-    "input_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "audio_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "audio_output_tokens",
-)
-
-
 Caller: TypeAlias = tuple[str, str, str]
 """What a row says of who called: `key_id`, "" for none, `owner` and `address`."""
 
@@ -281,7 +264,7 @@ Ended: TypeAlias = tuple[str, str, int, str, str, str, int]
 
 def callers(records: Iterable[DispatchRecord]) -> Iterator[Caller]:
     """Return who called."""
-    return map(_caller, map(_caller_of, records))
+    return map(_caller, [(record.key_id, record.owner, record.address) for record in records])
 
 
 @lru_cache(_REMEMBERED)
@@ -296,7 +279,19 @@ def _caller(told: tuple[str, str, str]) -> Caller:
 
 def asked(records: Iterable[DispatchRecord]) -> Iterator[Asked]:
     """Return what was called."""
-    return map(_asked, map(_asked_of, records))
+    told = [
+        (
+            record.operation,
+            record.surface,
+            record.stream,
+            record.asked_model,
+            record.sent_model,
+            record.upstream,
+            record.own_key,
+        )
+        for record in records
+    ]
+    return map(_asked, told)
 
 
 @lru_cache(_REMEMBERED)
@@ -313,10 +308,21 @@ def _asked(told: tuple[str, str, bool, str, str, str, bool]) -> Asked:
     )
 
 
-def ended(records: Sequence[SettlementRecord]) -> Iterator[Ended]:
+def ended(records: Iterable[SettlementRecord]) -> Iterator[Ended]:
     """Return how calls ended. Raises `Unfit` while that is taken."""
-    sources = ["" if usage is None else usage.source for usage in map(_usage_of, records)]
-    return map(_ended, map(add, map(_ended_of, records), zip(sources, map(_flaws_of, records), strict=True)))
+    told = [
+        (
+            record.outcome,
+            record.code,
+            record.status,
+            record.answered_model,
+            record.price,
+            "" if record.usage is None else record.usage.source,
+            record.flaws,
+        )
+        for record in records
+    ]
+    return map(_ended, told)
 
 
 @lru_cache(_REMEMBERED)
@@ -345,7 +351,20 @@ NO_COUNTS: Counts = (0, 0, 0, 0, 0, 0, 0)
 
 def counts(usages: Iterable[UsageRecord | None]) -> list[Counts]:
     """Return the tokens of calls, in the order of the columns. Raises `Unfit` when any of them cannot be."""
-    found: list[Counts] = [NO_COUNTS if usage is None else _counts_of(usage) for usage in usages]
+    found = [
+        NO_COUNTS
+        if usage is None
+        else (
+            usage.input_tokens,
+            usage.cached_input_tokens,
+            usage.cache_write_tokens,
+            usage.audio_input_tokens,
+            usage.output_tokens,
+            usage.reasoning_tokens,
+            usage.audio_output_tokens,
+        )
+        for usage in usages
+    ]
     different = set(chain.from_iterable(found))
     if different and not 0 <= min(different) <= max(different) <= MAX_TOKENS:
         raise Unfit("usage")

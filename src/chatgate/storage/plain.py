@@ -107,6 +107,7 @@ _SIZES: Final = (256, 64, 16, 4, 1) if sqlite_version_info >= (3, 32) else (48, 
 and then both who serves calls and who waits for it pay. SQLite before 3.32 takes 999 values."""
 
 _MAX_ASKED: Final = 900
+_FEW: Final = 10
 
 _id_of = attrgetter("call_id")
 _attempt_of = attrgetter("attempt")
@@ -144,8 +145,8 @@ def plain(records: Sequence[Record | bytes]) -> Told:
         kinds[calls.kind_of(found)] += compress(records, map(is_, types, repeat(found)))
     told = Told(_by_id(kinds["dispatch"]), _by_id(kinds["settlement"]))
     others = set(map(_id_of, kinds["failure"]))
-    for some in (kinds["dispatch"], kinds["settlement"]):
-        if len(set(map(_id_of, some))) < len(some):
+    for by_id, some in ((told.firsts, kinds["dispatch"]), (told.lasts, kinds["settlement"])):
+        if len(by_id) < len(some):
             others.update(call_id for call_id, times in Counter(map(_id_of, some)).items() if times > 1)
         if set(map(_attempt_of, some)) - {1}:
             others.update(record.call_id for record in some if record.attempt != 1)
@@ -174,15 +175,24 @@ def rows_there(connection: Connection, ids: Collection[str]) -> dict[str, Begun 
 
 
 def _rows_there(connection: Connection, ids: Collection[str]) -> Iterator[Sequence[Any]]:
-    """Yield the rows of calls."""
+    """Yield the rows of calls.
+
+    Calls that one process makes one after the other have ids side by side, and nearly always none of them is there: on
+    SQLite, which compares texts as Python does, it takes a tenth of the time to see what lies between the first and the
+    last.
+    """
     mark = _mark(connection)
+    columns = "SELECT request_id, attempt, state, reserved_nano_usd, accounts FROM attempts"
+    if len(ids) > _FEW and mark == "?":
+        between = f"{columns} WHERE request_id BETWEEN ? AND ? LIMIT ?"
+        some = connection.exec_driver_sql(between, (min(ids), max(ids), len(ids))).all()
+        if len(some) < len(ids):
+            yield from (row for row in some if row[0] in ids)
+            return
     coming = iter(ids)
-    while some := tuple(islice(coming, _MAX_ASKED)):
-        marks = ", ".join([mark] * len(some))
-        yield from connection.exec_driver_sql(
-            f"SELECT request_id, attempt, state, reserved_nano_usd, accounts FROM attempts WHERE request_id IN ({marks})",  # noqa: S608, E501 - marks
-            some,
-        )
+    while some_ids := tuple(islice(coming, _MAX_ASKED)):
+        marks = ", ".join([mark] * len(some_ids))
+        yield from connection.exec_driver_sql(f"{columns} WHERE request_id IN ({marks})", some_ids)
 
 
 def write(connection: Connection, worker: str, told: Told) -> list[Money]:
@@ -193,7 +203,7 @@ def write(connection: Connection, worker: str, told: Told) -> list[Money]:
     """
     firsts, lasts = told
     forget(told, rows_there(connection, firsts))
-    late = list(filterfalse(firsts.__contains__, lasts))
+    late = dict.fromkeys(filterfalse(firsts.__contains__, lasts))
     there = rows_there(connection, late)
     forget(told, [call_id for call_id in late if there.get(call_id) is None])
     begun = {call_id: row for call_id, row in there.items() if row is not None}
