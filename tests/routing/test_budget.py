@@ -21,7 +21,7 @@ def trace(steps: list[tuple[str, int, int]]) -> list[tuple[str, int]]:
     for what, count, pause in steps:
         for _ in range(count):
             if what == "c":
-                budget.note_call(now / 32)
+                budget.note_call()
                 log.append(("call", now))
             else:
                 log.append(("retry" if budget.try_take(now / 32) else "refusal", now))
@@ -60,7 +60,7 @@ def test_an_upstream_that_is_down_sees_at_most_a_quarter_more() -> None:
     budget = RetryBudget()
     extra = 0
     for call in range(2000):
-        budget.note_call(call / 200)
+        budget.note_call()
         extra += budget.try_take(call / 200 + 0.001) + budget.try_take(call / 200 + 0.002)
     assert 400 <= extra <= 410
 
@@ -77,7 +77,7 @@ def test_calm_does_not_pay_for_a_storm() -> None:
     """A million calls without a retry leave no more than a quiet gateway has."""
     budget = RetryBudget()
     for _ in range(1_000_000):
-        budget.note_call(5.0)
+        budget.note_call()
     assert sum(budget.try_take(5.0) for _ in range(1000)) == 10
 
 
@@ -86,5 +86,5 @@ def test_its_memory_is_bounded() -> None:
     budget = RetryBudget()
     for moment in range(10_000):
         budget.try_take(moment / 50)
-        budget.note_call(moment / 50)
-        assert len(budget._owed) <= 50
+        budget.note_call()
+        assert len(budget.owed) <= 50

@@ -466,7 +466,7 @@ def test_a_second_call_goes_beside_the_first() -> None:
     plan = world.plan()
     other = plan.other(NOW)
     assert other is world.candidate("b/m")
-    plan.go_besides(other, NOW)
+    plan.go_besides(other)
     assert (plan.attempts, name_of(plan)) == (2, "b/m")
     after(plan, silence())
     assert name_of(plan) == "c/m"

@@ -165,8 +165,8 @@ class Trying:
         """
         decoded = admitted.decoded
         asked = decoded.asked
-        written = receipt = None
-        plain = self._plain.get(candidate.upstream.name) if asked.foreign is None and not candidate.is_silent else None
+        receipt, upstream = None, candidate.upstream
+        plain = self._plain.get(upstream.name) if asked.foreign is None and not candidate.is_silent else None
         if plain is None:
             written = self._written(decoded, candidate.target)
             receipt = await self._take(admitted, candidate) if self._limits_attempts else None
@@ -174,13 +174,13 @@ class Trying:
         attempt = self._begin(admitted, serial, candidate, receipt)
         try:
             if plain is None:
-                answer = attempt.answer = await self._send(attempt, admitted, left_seconds, written)
+                answer = await self._send(attempt, admitted, left_seconds, written)
             else:
                 write, send = plain
                 request = write(openai_chat.encode_request(asked.chat, candidate.target), attempt.secret, left_seconds)
-                answer = attempt.answer = await send(request, candidate.upstream.budget.try_take)
-            body = answer.whole
-            if body is None or answer.status != _OK or answer.headers.get(b"content-type") not in _JSON_TYPES:
+                answer = await send(request, upstream.budget.try_take)
+            attempt.answer, body = answer, answer.whole
+            if body is None or answer.headers.get(b"content-type") not in _JSON_TYPES:
                 await self._judge_head(attempt, decoded)
                 body = await answer.read(MAX_ANSWER_BYTES)
             attempt.body, attempt.usage = dialect.encode_whole(asked, body)

@@ -70,7 +70,8 @@ class Calling:
         give_up_at = admitted.decoded.identified.envelope.arrived_at + self._total_seconds
         only = route.only
         if only is not None and only.is_usable(now):  # As nearly always: there is nothing to choose.
-            only.upstream.budget.note_call(now)
+            if only.upstream.budget.owed:
+                only.upstream.budget.note_call()
             return Plan(route, only, self._max_retries, give_up_at, self._random)
         if only is not None:
             return Plan.begin(route, now, max_retries=self._max_retries, give_up_at=give_up_at, random=self._random)
@@ -153,7 +154,7 @@ class Calling:
             done, waiting = await asyncio.wait(tries, timeout=times.p95())
             now = self._clock()
             if waiting and plan.has_other(now) and self._hedges.try_take() and (other := plan.other(now)):
-                plan.go_besides(other, now)
+                plan.go_besides(other)
                 tries[asyncio.create_task(make(other, left_seconds))] = other, plan.attempts
             failure: BaseException | None = None
             while True:

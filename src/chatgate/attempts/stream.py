@@ -304,7 +304,7 @@ class Stream:
             except CallerError as error:
                 if error.remedy is not Remedy.PASS_ON:
                     raise
-                self.plan.go_besides(candidate, self._clock())
+                self.plan.go_besides(candidate)
             else:
                 return attempt, Resumption(relay.transcript, continued=True)
         attempt = await trying.again(admitted, self.plan.attempts, candidate, left_seconds)

@@ -37,20 +37,20 @@ FREE_RETRIES: Final = 10
 class RetryBudget:
     """What one upstream has been asked again, and what was earned by first calls."""
 
-    __slots__ = ("_owed",)
+    __slots__ = ("owed",)
 
     def __init__(self) -> None:
         """Owe nothing."""
-        self._owed: deque[float] = deque()
+        self.owed: deque[float] = deque()
 
-    def note_call(self, now: float) -> None:  # noqa: ARG002 - told like an attempt, but paying takes no time
-        """Take note of a first attempt of a call."""
-        if self._owed:
-            self._owed.pop()
+    def note_call(self) -> None:
+        """Take note of a first attempt of a call; while nothing is `owed` that changes nothing."""
+        if self.owed:
+            self.owed.pop()
 
     def try_take(self, now: float) -> bool:
         """Tell whether a further attempt may go there, and take note of it if so. `now` is in monotonic seconds."""
-        owed = self._owed
+        owed = self.owed
         while owed and owed[0] <= now - WINDOW_SECONDS:
             owed.popleft()
         if len(owed) > (FREE_RETRIES - 1) * CALLS_PER_RETRY:

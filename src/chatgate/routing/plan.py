@@ -68,7 +68,7 @@ class Plan(Struct, gc=False):
         if candidate is None:
             candidate = _choose(route, (), now)
         if candidate is not None:
-            candidate.upstream.budget.note_call(now)
+            candidate.upstream.budget.note_call()
             return Plan(route, candidate, max_retries, give_up_at, random)
         plan = Plan(route, route.candidates[0], max_retries, give_up_at, random)
         candidate = plan._fall_back(now, ())
@@ -76,7 +76,7 @@ class Plan(Struct, gc=False):
             plan._is_forced = True
             candidate = _least_bad(route)
         plan.candidate = candidate
-        candidate.upstream.budget.note_call(now)
+        candidate.upstream.budget.note_call()
         return plan
 
     def left_seconds(self, now: float) -> float:
@@ -95,9 +95,9 @@ class Plan(Struct, gc=False):
         """Return a candidate that a second call may go to beside the first one, None when there is none."""
         return _choose(self._present_route(), self._all_tried(), now)
 
-    def go_besides(self, candidate: Candidate, now: float) -> None:
+    def go_besides(self, candidate: Candidate) -> None:
         """Count a second call that goes on beside the first one."""
-        self._go(candidate, now)
+        self._go(candidate)
 
     def after(self, error: GateError, now: float) -> float:
         """Move on to the next candidate after a failure; return how many seconds to wait before it.
@@ -119,14 +119,14 @@ class Plan(Struct, gc=False):
                 soon_seconds = max(self.candidate.circuit.retry_at - now, SOON_SECONDS)
                 raise Overloaded("upstream_down", retry_after_seconds=soon_seconds) from error
             raise error
-        self._go(candidate, now)
+        self._go(candidate)
         return wait
 
-    def _go(self, candidate: Candidate, now: float) -> None:
+    def _go(self, candidate: Candidate) -> None:
         """Count the attempt that begins now."""
         tried = self._all_tried()
         if not any(each.upstream is candidate.upstream for each in tried):
-            candidate.upstream.budget.note_call(now)
+            candidate.upstream.budget.note_call()
         self._tried = [*tried, candidate]
         self.attempts += 1
         self.candidate = candidate

@@ -29,6 +29,7 @@ PIECE_OVERHEAD_BYTES = 64
 UNKNOWN = 0.0
 """The deadline of an answer until the first sweep that finds it under way."""
 
+_OK = 200
 _TIMEOUTS = frozenset({"upstream_silent", "upstream_stalled", "upstream_too_slow"})
 
 
@@ -69,7 +70,8 @@ class HttpAnswer(Struct, eq=False, gc=False):
     """The answer to one request, filled by its connection while it arrives.
 
     `received_bytes` counts the body while it is under way, `pieces` is the part of it that nobody took yet. `whole` is
-    a body that came in one piece, once it has ended. The fields without an underscore are the connection's to write.
+    the body of a success that came in one piece, once it has ended. The fields without an underscore are the
+    connection's to write.
     """
 
     _line: Line
@@ -188,7 +190,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
             self._hand_over()
         self._resume()
         self.stage = ENDED
-        if len(self.pieces) == 1 and len(self.pieces[0]) == self.received_bytes:
+        if self.status == _OK and len(self.pieces) == 1 and len(self.pieces[0]) == self.received_bytes:
             self.whole = self.pieces[0]
 
     def fail(self, reason: str, cause: BaseException | None) -> None:

@@ -264,7 +264,7 @@ class Answer(Protocol):
 
     @property
     def whole(self) -> bytes | None:
-        """Return the body when all of it came at once, as that of a small answer does; None where `read` tells."""
+        """Return the body of a success (200) when all of it came at once; None where only `read` tells."""
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return the whole body; more than `limit_bytes` of it is an error."""
