@@ -23,7 +23,7 @@ from chatgate.vocabulary.exchange import UploadRequest, Verdict
 from chatgate.vocabulary.identity import KeyKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from chatgate.attempts.stages import Admitted
     from chatgate.counters.port import Counters
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chatgate.routing.candidates import Candidate
     from chatgate.telemetry import Redaction
     from chatgate.vocabulary.chat import Asked
-    from chatgate.vocabulary.exchange import Answer, Decoded, Sender, UploadSender
+    from chatgate.vocabulary.exchange import Answer, Decoded, OutboundRequest, Sender, UploadSender
     from chatgate.vocabulary.upstreams import Protocol as WireProtocol
     from chatgate.vocabulary.upstreams import Target, Upstream
 
@@ -114,6 +114,13 @@ class Attempt(Struct, gc=False):
             self.answer.close()
 
 
+class _Plain(Struct, frozen=True):
+    """What writes and sends a call that needs nothing else."""
+
+    write: Callable[[bytes, str, float | None], OutboundRequest]
+    send: Callable[[OutboundRequest, Callable[[float], bool]], Awaitable[Answer]]
+
+
 class Trying:
     """Makes attempts. One for the whole gateway."""
 
@@ -148,9 +155,9 @@ class Trying:
         self._clock = clock
         self._wall_clock = wall_clock
         self._is_durable = is_durable
-        # What writes and sends a call to an upstream that speaks OpenAI's chat, when nothing has to be done before.
+        # For each upstream that speaks OpenAI's chat, unless something has to be done before a call is sent.
         self._plain = {
-            name: (requests[name].chat, sender.send)
+            name: _Plain(requests[name].chat, sender.send)
             for name, sender in senders.items()
             if requests[name].upstream.protocol == _CHAT and not (is_durable or self._limits_attempts)
         }
@@ -163,29 +170,30 @@ class Trying:
         `serial` counts the tries of the call from 1. `left_seconds` is what is left of the call's time, None when it
         has just begun.
         """
-        decoded = admitted.decoded
-        asked = decoded.asked
-        receipt, upstream = None, candidate.upstream
+        asked, upstream = admitted.decoded.asked, candidate.upstream
         plain = self._plain.get(upstream.name) if asked.foreign is None and not candidate.is_silent else None
         if plain is None:
-            written = self._written(decoded, candidate.target)
+            written = self._written(admitted.decoded, candidate.target)
             receipt = await self._take(admitted, candidate) if self._limits_attempts else None
             dialect = dialect.at(_answers_in(candidate.target.upstream, asked))
-        attempt = self._begin(admitted, serial, candidate, receipt)
+            attempt = self._begin(admitted, serial, candidate, receipt)
+        else:
+            attempt = self._begin(admitted, serial, candidate)
         try:
             if plain is None:
                 answer = await self._send(attempt, admitted, left_seconds, written)
             else:
-                write, send = plain
-                request = write(openai_chat.encode_request(asked.chat, candidate.target), attempt.secret, left_seconds)
-                answer = await send(request, upstream.budget.try_take)
-            attempt.answer, body = answer, answer.whole
-            if body is None or answer.headers.get(b"content-type") not in _JSON_TYPES:
-                await self._judge_head(attempt, decoded)
-                body = await answer.read(MAX_ANSWER_BYTES)
-            attempt.body, attempt.usage = dialect.encode_whole(asked, body)
+                body = openai_chat.encode_request(asked.chat, candidate.target)
+                request = plain.write(body, attempt.secret, left_seconds)
+                answer = await plain.send(request, upstream.budget.try_take)
+            attempt.answer = answer
+            said = answer.whole
+            if said is None or answer.headers.get(b"content-type") not in _JSON_TYPES:
+                await self._judge_head(attempt, admitted.decoded)
+                said = await answer.read(MAX_ANSWER_BYTES)
+            attempt.body, attempt.usage = dialect.encode_whole(asked, said)
             if attempt.usage is None:
-                attempt.got_bytes = openai_chat.written_bytes(body)
+                attempt.got_bytes = openai_chat.written_bytes(said)
         except GateError as error:
             raise self._failed_before(attempt, error, admitted) from None
         except BaseException:
@@ -314,7 +322,7 @@ class Trying:
             self._counters.settle(attempt.receipt, NOTHING)
         attempt.close()
 
-    def _begin(self, admitted: Admitted, serial: int, candidate: Candidate, receipt: object) -> Attempt:
+    def _begin(self, admitted: Admitted, serial: int, candidate: Candidate, receipt: object = None) -> Attempt:
         """Write down that an upstream is about to be called. Raises `Overloaded` when that cannot be written."""
         target, key = candidate.target, admitted.decoded.caller.key
         own_key = key.kind is _PROVIDER_KEY and target.upstream.is_default

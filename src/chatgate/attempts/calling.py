@@ -66,13 +66,14 @@ class Calling:
 
     def plan(self, admitted: Admitted) -> Plan:
         """Return the way of a call, which has chosen its first candidate. Raises `Overloaded` when there is none."""
-        route, now = admitted.route, self._clock()
-        give_up_at = admitted.decoded.identified.envelope.arrived_at + self._total_seconds
+        route = admitted.route
         only = route.only
-        if only is not None and only.is_usable(now):  # As nearly always: there is nothing to choose.
+        give_up_at = admitted.decoded.identified.envelope.arrived_at + self._total_seconds
+        if only is not None and only.is_free():  # There is nothing to choose.
             if only.upstream.budget.owed:
                 only.upstream.budget.note_call()
             return Plan(route, only, self._max_retries, give_up_at, self._random)
+        now = self._clock()
         if only is not None:
             return Plan.begin(route, now, max_retries=self._max_retries, give_up_at=give_up_at, random=self._random)
         conversation, is_continued = _conversation_of(route.name, admitted.decoded.asked.chat)

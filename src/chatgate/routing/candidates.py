@@ -103,6 +103,11 @@ class Candidate:
         upstream = self.upstream
         return not self.credential.is_refused and self.circuit.retry_at <= now and upstream.in_flight < upstream.cap
 
+    def is_free(self) -> bool:
+        """Tell whether it is usable whatever the time is, as nearly always."""
+        upstream = self.upstream
+        return self.circuit.is_calm and upstream.in_flight < upstream.cap and not self.credential.is_refused
+
     def enter(self, now: float) -> int:
         """Note that a call goes there now; return its number, to be given when it is told how the call went.
 

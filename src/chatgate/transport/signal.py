@@ -44,8 +44,10 @@ class Signal:
 
     def add_done_callback(self, waiter: Waiter, *, context: contextvars.Context | None = None) -> None:
         """Note who waits; a task names its context, and is woken by the loop."""
-        self._is_cancelled = False
-        self._waiter = waiter if context is None else partial(self._loop.call_soon, waiter, context=context)  # type: ignore[arg-type]  # it is called with the signal
+        if context is not None:
+            self._is_cancelled = False  # Only tasks ask for it.
+            waiter = partial(self._loop.call_soon, waiter, context=context)  # type: ignore[arg-type]  # it is called with the signal
+        self._waiter = waiter
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - the waiter knows why it was cancelled
         """Wake the waiter to be cancelled; False when nobody waits."""
