@@ -196,6 +196,46 @@ def test_no_number_escapes_the_checks_because_its_field_is_known(field: str, num
     assert is_json(openai_chat.decode_request) is is_json(document.parse)
 
 
+def test_a_body_of_too_many_parts_is_refused() -> None:
+    """So it is however plain the parts are; a text may have as many brackets."""
+    begin, end = b'{"model":"m","messages":[{"role":"user","content":', b"}]}"
+    parts = b",".join([b'{"type":"text"}'] * (document.MAX_NESTED + 1))
+    with pytest.raises(CallerError) as caught:
+        openai_chat.decode_request(begin + b"[%b]" % parts + end)
+    assert caught.value.reason == "invalid_json"
+    openai_chat.decode_request(begin + b'"%b"' % parts.replace(b'"', b"") + end)
+
+
+_TOOL_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {
+            "content": [
+                {"type": "text", "text": "Hi"},
+                {"type": "image_url", "image_url": {"url": "data:", "detail": "x"}},
+            ]
+        },
+        {"content": [{"type": "text", "text": "Hi", "x": {"y": [1.5]}}]},
+        {"content": [{"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}}]},
+        {"content": [5, None, "x", {"type": 5}]},
+        {"content": [], "refusal": None, "tool_calls": None, "name": None},
+        {"content": None, "tool_calls": [_TOOL_CALL]},
+        {"content": None, "tool_calls": [{**_TOOL_CALL, "index": 0}]},
+        {"content": None, "tool_calls": "none"},
+        {"content": "42", "tool_call_id": 42},
+        {"reasoning_content": "Hm", "content": "Hi", "annotations": []},
+    ],
+)
+@pytest.mark.parametrize("after", [{}, {"tools": ["x" * 500]}])
+def test_messages_of_every_kind_pass(message: dict[str, Any], after: dict[str, Any]) -> None:
+    """Those that the gateway knows by heart as well as those that it does not, byte for byte."""
+    body = asked(messages=[{"role": "user", **message}], **after)
+    assert openai_chat.encode_request(openai_chat.decode_request(body), TARGET) == body
+
+
 @pytest.mark.parametrize("again", [b'"model":"m"', b'"mod\\u0065l": "m"', b' "stream" : false', b'"messages" : []'])
 @pytest.mark.parametrize("comma", [b",", b", "])
 def test_a_field_may_be_there_once(again: bytes, comma: bytes) -> None:

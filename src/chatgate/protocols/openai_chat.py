@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from chatgate.protocols import document, openai_errors, sse
+from chatgate.protocols.openai_messages import AnyMessage, PlainMessage
 from chatgate.vocabulary.chat import MAX_TOKENS, ChatCall, OddUsage, Turn, Usage
 from chatgate.vocabulary.document import Document
 from chatgate.vocabulary.errors import CallerError, Kind, Phrase, UpstreamError
@@ -29,19 +30,6 @@ _PlainNumber = Annotated[float, Meta(ge=-1e15, le=1e15)]
 """A number that is within range even if it is a whole one."""
 
 _NULL = Raw(b"null")
-
-
-class _RequestMessage(Struct):
-    role: str
-    content: Raw = _NULL
-
-
-class _PlainMessage(Struct, forbid_unknown_fields=True):
-    """A message with nothing in it that could be deep or a number."""
-
-    role: str
-    content: str | None = None
-    name: str | None = None
 
 
 _Message = TypeVar("_Message")
@@ -126,9 +114,9 @@ class _Written(Struct):
     content: Any = None
 
 
-_decode_plain = msgspec.json.Decoder(_Request[_PlainMessage, _PlainNumber]).decode
-_decode_request = msgspec.json.Decoder(_Request[_RequestMessage, float]).decode
-_decode_turns = msgspec.json.Decoder(list[_RequestMessage]).decode
+_decode_plain = msgspec.json.Decoder(_Request[PlainMessage, _PlainNumber]).decode
+_decode_request = msgspec.json.Decoder(_Request[AnyMessage, float]).decode
+_decode_turns = msgspec.json.Decoder(list[AnyMessage]).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_good_answer = msgspec.json.Decoder(_GoodAnswer).decode
 _decode_outline = msgspec.json.Decoder(_Outline).decode
@@ -138,6 +126,7 @@ _decode_counts = msgspec.json.Decoder(_Counts).decode
 
 _TEXT_LIST_OR_NULL = frozenset(b'"[n')
 _PLAIN_FIELDS = frozenset(_Request.__struct_fields__) - {"stream_options"}
+_NUMBERS = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
 _NO_ERRORS = (b"{}", b'""')
 _NOT_WRITTEN = frozenset({"id", "role", "type", "thoughtSignature", "inlineData"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -152,16 +141,16 @@ def decode_request(body: bytes) -> ChatCall:
     Raises `CallerError` of kind `INVALID_JSON` or `INVALID_VALUE`, the latter with the path of the field.
     """
     checked = document.parse(body, left_out=_PLAIN_FIELDS)
-    request: _Request[_PlainMessage, float] | _Request[_RequestMessage, float]
+    request: _Request[PlainMessage, float] | _Request[AnyMessage, float]
     try:
         request = _decode_plain(checked.body)
     except msgspec.ValidationError:
         # Messages have more fields, or something is wrong; the usual way tells.
         request = _decode_closely(checked)
     else:
-        # A number could be long only where there is more than messages.
+        # A number could be too long only where there is more than messages, which have none.
         if len(body) - len(checked.fields["messages"]) > document.MAX_NUMBER_CHARACTERS:
-            _check_left_out(checked)
+            _check(checked, _NUMBERS)
     model, options = request.model, request.stream_options
     check_model_name(model)
     return ChatCall(
@@ -174,14 +163,14 @@ def decode_request(body: bytes) -> ChatCall:
     )
 
 
-def _check_left_out(checked: Document) -> None:
-    """Look into what may hold more than plain values."""
-    document.check([raw for name, raw in checked.fields.items() if name in _PLAIN_FIELDS], depth=2)
+def _check(checked: Document, names: frozenset[str]) -> None:
+    """Look into fields that may hold more than plain values."""
+    document.check([raw for name, raw in checked.fields.items() if name in names], depth=2)
 
 
-def _decode_closely(checked: Document) -> _Request[_RequestMessage, float]:
+def _decode_closely(checked: Document) -> _Request[AnyMessage, float]:
     """Read a body with messages of any kind, or refuse it with the path of what is wrong."""
-    _check_left_out(checked)
+    _check(checked, _PLAIN_FIELDS)
     try:
         request = _decode_request(checked.body)
     except msgspec.ValidationError as error:
