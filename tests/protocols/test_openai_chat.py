@@ -533,6 +533,45 @@ def test_the_extra_usage_chunk_is_for_those_who_asked(events: list[bytes], hide:
     assert relay.usage == Usage(9, 2)
 
 
+_UNUSUAL_EVENTS = st.sampled_from(
+    [
+        *words("a"),
+        event(chunk(delta={"content": "b"}, usage=None, error=None)),
+        event(chunk(delta={"content": "c"}, usage=USAGE)),
+        event(chunk(delta={"content": "d"}, error={"message": "Too bad"})),
+        event(chunk(choices=[{"index": 1, "delta": {"content": "e"}, "finish_reason": None}])),
+        event(chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "stop"}])),
+        event(chunk(choices=[{"delta": {"content": "f"}}, {"index": 1, "delta": {"content": "g"}}])),
+        b'data: {"choices":[{"index":0,"delta":{"content":"h"},\r"finish_reason":null}]}\n\n',
+        b'data: {"choices":[{"index":0,"delta":{"content":"i"},\n"finish_reason":null}]}\n\n',
+        b'data: {"choices":[{"index":0,"delta":{"content":"j"},"finish_reason":null}]\n\n',
+        b'data: {"choices":[{"index":0,"delta":{"content":"\xff"},"finish_reason":null}]}\n\n',
+        b"data: {}\n\n",
+        b": keep-alive\n\n",
+        USAGE_EVENT,
+        DONE,
+    ]
+)
+
+
+@given(st.lists(_UNUSUAL_EVENTS, max_size=8), st.booleans(), st.lists(st.integers(0, 3000), max_size=8))
+def test_events_mean_the_same_however_they_arrive(events: list[bytes], hide: bool, places: list[int]) -> None:  # noqa: FBT001 - hypothesis
+    """Whether each comes by itself, as nearly always, or all are cut anywhere, the caller gets the same."""
+    begun = [*words("a")[:1], *events]
+    (out, relay), (other_out, other) = (
+        run(pieces, hide_usage=hide) for pieces in (begun, cut(b"".join(begun), places))
+    )
+    assert out == other_out
+    assert (relay.done, relay.finished, relay.begun, relay.usage) == (
+        other.done,
+        other.finished,
+        other.begun,
+        other.usage,
+    )
+    assert str(relay.error) == str(other.error)
+    assert relay.transcript.text == other.transcript.text
+
+
 def test_usage_beside_a_choice_is_never_hidden() -> None:
     """Some providers put the counts into the last chunk with text; it must arrive."""
     last = event(chunk(delta={"content": "!"}, finish_reason="stop", usage=USAGE))
