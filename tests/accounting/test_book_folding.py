@@ -15,7 +15,7 @@ import pytest
 
 from accounting.books import COST, TARGET, USAGE, Office, begin, key, office, serve
 from chatgate.accounting import book as bookkeeping
-from chatgate.accounting import journal
+from chatgate.accounting import journal, recent
 from chatgate.accounting.book import Book
 from chatgate.accounting.folding import RECENT_BATCH
 from chatgate.accounting.holds import Budget, Holds
@@ -138,7 +138,8 @@ async def test_running_folds_by_itself(tmp_path: Path) -> None:
 
 async def test_much_is_folded_before_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While memory still has all of it: from files it would cost twice as much, just when there is the least time."""
-    monkeypatch.setattr(journal, "LOOK_BYTES", 800)
+    monkeypatch.setattr(journal, "LOOK_BYTES", 1)
+    monkeypatch.setattr(recent, "MANY", 7)
     monkeypatch.setattr(bookkeeping, "FOLDING_SECONDS", 3600.0)
     async with office(tmp_path) as place:
         book = place.book()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
 from chatgate.accounting.recent import Recent
 from chatgate.accounting.records import Failure
 from chatgate.accounting.segments import START, Position
@@ -60,10 +62,18 @@ def test_too_many_are_left_to_the_files() -> None:
     assert recent.after(Position(2, 40), Position(2, 50), 100) == [(Position(2, 50), RECORDS[1])]
 
 
-def test_whoever_folds_is_told_at_every_look() -> None:
-    """So much was written since the last one that it is worth it."""
+def test_whoever_folds_is_told_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, until some of them are folded: while the database is away, telling again would only hurry."""
+    monkeypatch.setattr("chatgate.accounting.recent.MANY", 3)
     recent = filled()
-    looks: list[Position | None] = []
-    recent.on_many = lambda: looks.append(recent.begin)
+    looks: list[int] = []
+    recent.on_many = lambda: looks.append(len(recent.written))
     recent.look(ENDS[-1])
-    assert looks == [Position(1, 0)]
+    recent.look(ENDS[-1])
+    assert looks == [6]
+    recent.forget(ENDS[1])
+    recent.look(ENDS[-1])
+    assert looks == [6, 4]
+    recent.forget(ENDS[3])
+    recent.look(ENDS[-1])
+    assert looks == [6, 4]

@@ -28,9 +28,8 @@ from chatgate.accounting.syncing import Syncer
 RETRY_SECONDS: Final = 1.0
 """How long after a failure the disk is tried again."""
 
-LOOK_BYTES: Final = 400 << 10
-"""How often what is recent is looked at, by what is written: some 2000 records, so that they are folded before memory
-has no room for more."""
+LOOK_BYTES: Final = 100 << 10
+"""How often what is recent is looked at, by what is written: some 500 records."""
 
 _PROBE_BYTES: Final = 4096
 
