@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from chatgate.telemetry import Calls, Log, Metrics, Redaction, Shared
 from chatgate.vocabulary.exchange import Operation, Outcome, Settled, Surface
 
@@ -44,6 +46,19 @@ def test_each_call_is_told_once_to_the_log_and_to_the_metrics() -> None:
     lines = [json.loads(line) for line in b"".join(batches).splitlines()]
     assert [line["request_id"] for line in lines] == [f"req_{number}" for number in range(4)]
     assert [line["time"][17:23] for line in lines] == ["00.250", "01.250", "02.250", "03.250"]
+
+
+def test_many_calls_are_counted_without_a_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to look at the metrics for memory to be freed of what they count."""
+    monkeypatch.setattr("chatgate.telemetry.calls.MANY", 4)
+    metrics = Metrics({})
+    calls = Calls(Log(lambda _: None, Redaction([])), metrics)
+    for number in range(4):
+        assert not metrics._series
+        calls.note((NOW, settled(f"req_{number}")))
+        calls.tell()
+    assert [cells[0] for cells in metrics._series.values()] == [4]
+    assert COUNTED % 4 in metrics.render().decode()
 
 
 def test_what_a_model_is_called_is_decided_by_the_configuration_of_its_time() -> None:

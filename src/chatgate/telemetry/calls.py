@@ -1,12 +1,12 @@
 """Calls that have ended, until the log and the metrics are told of them, many at once: that is much cheaper.
 
-Owns no more than the wait. Filled by whoever ends calls; emptied by `app` several times a second, and by a scrape.
+Owns no more than the wait. Filled by whoever ends calls; told by `app` several times a second, and by a scrape.
 """
 
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from chatgate.telemetry.log import Log
     from chatgate.telemetry.metrics import Metrics
     from chatgate.vocabulary.exchange import Settled
+
+
+MANY: Final = 1000
+"""So many calls are counted at the latest; before that, only whoever looks at the metrics needs it."""
 
 
 class Calls:
@@ -25,24 +29,32 @@ class Calls:
     def __init__(self, log: Log, metrics: Metrics, *, counts_at_once: bool = False) -> None:
         """Begin with none. With `counts_at_once` the metrics are told of each at once, for processes beside this."""
         self._ended: list[tuple[float, Settled]] = []
+        self._uncounted: list[Settled] = []
         self._log = log
         self._metrics = metrics
         self._counts_at_once = counts_at_once
         self.note: Callable[[tuple[float, Settled]], None] = self._ended.append
         if counts_at_once:
             self.note = self._note_at_once
-        else:
-            metrics.catch_up = self.tell
+        metrics.catch_up = self._catch_up
 
     def tell(self) -> None:
-        """Tell the log and the metrics of the calls that have ended since the last time."""
+        """Tell the log of the calls that have ended since the last time, and the metrics when there are many."""
         if not self._ended:
             return
         ended = self._ended.copy()
         self._ended.clear()
         self._log.calls(ended)
         if not self._counts_at_once:
-            self._metrics.count(map(itemgetter(1), ended))
+            self._uncounted += map(itemgetter(1), ended)
+            if len(self._uncounted) >= MANY:
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Have every call counted that has ended."""
+        self.tell()
+        uncounted, self._uncounted = self._uncounted, []
+        self._metrics.count(uncounted)
 
     def _note_at_once(self, ended: tuple[float, Settled]) -> None:
         self._ended.append(ended)
