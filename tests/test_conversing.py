@@ -47,9 +47,10 @@ class Place:
         self.arrived.append(envelope)
         return self._refusal or Identified(envelope, ENDPOINT, Caller("", 0), "en_US")
 
-    def again(self, before: Identified, request_id: str, arrived_at: float) -> None:
-        """Have every head judged anew."""
-        del before, request_id, arrived_at
+    def stands_by(self, identified: Identified) -> bool:
+        """Stand by nothing."""
+        del identified
+        return False
 
     def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Note the reason."""

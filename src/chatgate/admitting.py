@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from chatgate.vocabulary.exchange import Endpoint, Envelope, Settled
     from chatgate.vocabulary.keys import KeyRecord
 
-_PLAIN, _CHAT = Surface.PLAIN, Operation.CHAT
-_WITHOUT_DOOR = (Surface.PLAIN, Surface.ADMIN)
+_PLAIN, _ADMIN, _CHAT = Surface.PLAIN, Surface.ADMIN, Operation.CHAT
+_WITHOUT_DOOR = (_PLAIN, _ADMIN)
 _NO_KEY, _GATEWAY = KeyKind.NONE, KeyKind.GATEWAY
 _NO_RULES: tuple[Rule, ...] = ()
 _MAX_KEYS = 10_000
@@ -95,7 +95,8 @@ class Admitting:
             self._door.check(key)
             if key.kind is _GATEWAY:
                 caller = self._recognise(caller)
-        return Identified(envelope, endpoint, caller, self._language_of(envelope, caller))
+        lasts = key.kind is not _GATEWAY and endpoint.surface is not _ADMIN
+        return Identified(envelope, endpoint, caller, self._language_of(envelope, caller), lasts)
 
     def knows(self, caller: Caller) -> bool:
         """Tell whether a caller who was identified before would be so again, by the same head and peer."""

@@ -9,8 +9,6 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from msgspec.structs import replace
-
 from chatgate.paths import ADMIN, CONVERSATION, in_callers_protocol
 from chatgate.protocols import openai_models, page, plain
 from chatgate.protocols.anthropic import models as anthropic_models
@@ -31,7 +29,6 @@ from chatgate.vocabulary.exchange import (
     Surface,
     Upgrade,
 )
-from chatgate.vocabulary.identity import KeyKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +79,6 @@ _LISTS = {**_PAGED, Surface.OLLAMA: ollama_models}
 _OPEN_TO_ALL = (Operation.HEALTH, Operation.READY, Operation.PROBE)
 _SWITCHING, _OK, _UPGRADE_REQUIRED, _UNAVAILABLE = 101, 200, 426, 503
 _BROWSER = b"text/html"
-_GATEWAY = KeyKind.GATEWAY
 _PREPARATION = Endpoint(Operation.RESPONSE_PREPARATION, Surface.RESPONSES)
 _KEPT = (
     Operation.RESPONSE,
@@ -247,13 +243,9 @@ class Gateway:
         self._note(envelope, endpoint, address.text, reply.status, error)
         return reply
 
-    def again(self, before: Identified, request_id: str, arrived_at: float) -> Identified | None:
-        """Return what `arrive` would of another request with the same head by the same peer; None to ask it."""
-        caller = before.caller
-        if before.endpoint is ADMIN or (caller.key.kind is _GATEWAY and not self._admitting.knows(caller)):
-            return None
-        envelope = replace(before.envelope, request_id=request_id, arrived_at=arrived_at)
-        return Identified(envelope, before.endpoint, caller, before.language)
+    def stands_by(self, identified: Identified) -> bool:
+        """Tell whether `arrive` would say the same of another request with its head, by the same peer, now."""
+        return identified.endpoint is not ADMIN and self._admitting.knows(identified.caller)
 
     def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Return the answer to a request that broke a rule of the wire."""

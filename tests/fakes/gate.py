@@ -14,6 +14,7 @@ r"""A gateway small enough to test a server against: it answers by path, and rem
     /twice         replies twice, which is a bug
     /bad-head      a bug in the judgement of the head
     /never-again   is not let in again without being judged anew
+    /lasting       is let in again without being asked about
     /talk          becomes a WebSocket, where a `FakeConversation` answers
     /no-talk       is refused with 401 when it would become one
 
@@ -24,8 +25,6 @@ cancellation pass.
 from __future__ import annotations
 
 import asyncio
-
-from msgspec import structs
 
 from chatgate.vocabulary.errors import GateError, Kind
 from chatgate.vocabulary.exchange import (
@@ -57,15 +56,15 @@ ENDPOINT = Endpoint(Operation.CHAT, Surface.PLAIN, takes_files=True)
 class FakeGate:
     """The gateway of the tests.
 
-    `envelopes` are those that arrived, `repeated` how many of them were let in by the judgement of another, `served`
-    the paths and bodies that came to be served, `errors` the reasons and parameters of refusals, `left` the messages
-    that tasks were cancelled with, `conversations` those that began.
+    `envelopes` are those that arrived, `repeated` how many of them were let in by the judgement of another, which it
+    was `asked_again` about so often. `served` are the paths and bodies that came to be served, `errors` the reasons and
+    parameters of refusals, `left` the messages that tasks were cancelled with, `conversations` those that began.
     """
 
     def __init__(self) -> None:
         """Remember nothing yet."""
         self.envelopes: list[Envelope] = []
-        self.repeated = 0
+        self.repeated = self.asked_again = 0
         self.served: list[tuple[str, bytes]] = []
         self.errors: list[tuple[str, dict[str, object]]] = []
         self.left: list[str] = []
@@ -79,18 +78,16 @@ class FakeGate:
             return Reply(401, TEXT, b"refused")
         if envelope.path == "/bad-head":
             raise LookupError(envelope.path)
-        identified = Identified(envelope, ENDPOINT, Caller(envelope.peer, 0), "en_US")
+        lasts = envelope.path == "/lasting"
+        identified = Identified(envelope, ENDPOINT, Caller(envelope.peer, 0), "en_US", lasts)
         if envelope.path in ("/talk", "/no-talk"):
             return Upgrade(101, b"x-request-id: %b\r\n" % envelope.request_id.encode(), b"", identified)
         return identified
 
-    def again(self, before: Identified, request_id: str, arrived_at: float) -> Identified | None:
-        """Let them in again, except on /never-again."""
-        if before.envelope.path == "/never-again":
-            return None
-        self.repeated += 1
-        self.envelopes.append(structs.replace(before.envelope, request_id=request_id, arrived_at=arrived_at))
-        return structs.replace(before, envelope=self.envelopes[-1])
+    def stands_by(self, identified: Identified) -> bool:
+        """Stand by what was said, except on /never-again."""
+        self.asked_again += 1
+        return identified.envelope.path != "/never-again"
 
     async def converse(self, identified: Identified) -> FakeConversation | Reply:
         """Begin a conversation, except on /no-talk."""
@@ -120,6 +117,9 @@ class FakeGate:
         """Answer by path."""
         path = identified.envelope.path
         self.served.append((path, body))
+        if all(identified.envelope is not each for each in self.envelopes):
+            self.repeated += 1
+            self.envelopes.append(identified.envelope)
         try:
             await self._answer(path, body, port)
         except asyncio.CancelledError as error:

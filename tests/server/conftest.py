@@ -48,7 +48,7 @@ def server(shared: RunningServer) -> RunningServer:
     gate = shared.gate
     for memory in (gate.envelopes, gate.served, gate.errors, gate.left, gate.conversations):
         memory.clear()
-    gate.repeated = 0
+    gate.repeated = gate.asked_again = 0
     return shared
 
 

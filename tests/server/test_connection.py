@@ -83,6 +83,18 @@ def test_what_was_judged_counts_for_the_same_head_only(server: RunningServer) ->
     assert counted == [0, 1, 1, 1, 2, 2, 2, 3, 4, 5, 6, 6, 6, 7, 7, 7, 8]
 
 
+@pytest.mark.parametrize(("path", "asked_again"), [("/echo", 3), ("/lasting", 0)])
+def test_a_judgement_that_lasts_is_not_asked_about(server: RunningServer, path: str, asked_again: int) -> None:
+    """Any other is, before each request that repeats the head, in one piece or in two."""
+    with server.connect() as connection:
+        for pieces in ((b"one",), (b"two",), (b"th", b"ree"), (b"four",)):
+            for piece in request(path, b"".join(pieces)).partition(pieces[-1]):
+                connection.sendall(piece)
+                time.sleep(0.002)  # Mostly the other side reads meanwhile; what is told holds either way.
+            assert answer(connection).read() == b"".join(pieces)
+    assert (server.gate.repeated, server.gate.asked_again) == (3, asked_again)
+
+
 def test_no_judgement_of_one_gateway_counts_for_another(start: Callable[..., RunningServer]) -> None:
     """After the configuration was read anew, a caller who stays connected is judged by it."""
     server, gate = start(), FakeGate()

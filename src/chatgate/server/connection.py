@@ -135,15 +135,19 @@ class Connection(Taking):
         try:
             if known is not None and self.run is None and not self._write_paused:
                 content = data.partition(END_OF_HEAD)[2]
-                if data.startswith(known.form % len(content)) and known.gate is state.gate:
+                before = known.identified
+                if (
+                    data.startswith(known.form % len(content))
+                    and known.gate is state.gate
+                    and (before.lasts or known.gate.stands_by(before))
+                ):
                     # The usual case: the last head once more with all of its body, and nothing else.
-                    identified = known.gate.again(known.identified, state.new_request_id(), state.clock())
-                    if identified is not None:
-                        self._phase = Phase.UNANSWERED
-                        self._stage = Stage.SERVING
-                        self.run = run = Run(known.serve(identified, content, self), self._end_call)
-                        run.step()
-                        return
+                    identified = before.again(state.new_request_id(), state.clock())
+                    self._phase = Phase.UNANSWERED
+                    self._stage = Stage.SERVING
+                    self.run = run = Run(known.serve(identified, content, self), self._end_call)
+                    run.step()
+                    return
             if self.run is not None or self._kept:
                 self._keep(data)
             else:
@@ -286,10 +290,11 @@ class Connection(Taking):
         self._is_usual = not (self._is_http_10 or self._wants_head_only)
         request_id, now = state.new_request_id(), state.clock()
         if known is not None and known.gate is state.gate and known.identified.envelope.headers is head.headers:
-            again = state.gate.again(known.identified, request_id, now)
-            if again is not None:
-                self._envelope = again.envelope
-                return self._begin_body(again, head, rest)
+            before = known.identified
+            if before.lasts or known.gate.stands_by(before):
+                identified = before.again(request_id, now)
+                self._envelope = identified.envelope
+                return self._begin_body(identified, head, rest)
         self._envelope = Envelope(request_id, head.method, head.path, head.query, head.headers, self._peer, now)
         verdict = state.gate.arrive(self._envelope)
         if isinstance(verdict, Reply):

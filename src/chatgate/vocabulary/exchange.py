@@ -13,6 +13,7 @@ import enum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from chatgate.vocabulary.chat import Asked
 from chatgate.vocabulary.errors import GateError
@@ -118,12 +119,20 @@ class Envelope(Struct, frozen=True, gc=False):
 
 
 class Identified(Struct, frozen=True, gc=False):
-    """The envelope's caller is known and may come in; nothing of the body has been looked at."""
+    """The envelope's caller is known and may come in; nothing of the body has been looked at.
+
+    It `lasts` when the gate that said so would say so of every request with the same head by the same peer.
+    """
 
     envelope: Envelope
     endpoint: Endpoint
     caller: Caller
     language: str
+    lasts: bool = False
+
+    def again(self, request_id: str, arrived_at: float) -> Identified:
+        """Return the same of another request with the same head."""
+        return replace(self, envelope=replace(self.envelope, request_id=request_id, arrived_at=arrived_at))
 
 
 class Decoded(Struct, frozen=True, gc=False):
@@ -395,8 +404,8 @@ class Gate(Protocol):
         An `Upgrade` is no answer yet: `converse` has the last word.
         """
 
-    def again(self, before: Identified, request_id: str, arrived_at: float) -> Identified | None:
-        """Return what `arrive` would of another request with the same head by the same peer; None to ask it."""
+    def stands_by(self, identified: Identified) -> bool:
+        """Tell whether `arrive` would say the same of another request with its head, by the same peer, now."""
 
     def refuse(self, envelope: Envelope, error: GateError) -> Reply:
         """Return the answer to a request that broke a rule of the wire; its path is "" when its head was unreadable."""
