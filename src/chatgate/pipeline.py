@@ -435,7 +435,7 @@ class Pipeline:
             stream.close()
             if stream.first_token_at is not None:
                 settled.first_token_ms = round((stream.first_token_at - arrived_at) * 1000, 3)
-        settled.duration_ms = round((self._clock() - arrived_at) * 1000, 3)
+        settled.duration_ms = int((self._clock() - arrived_at) * 1_000_000) / 1000
         self._note_end((self._wall_clock(), settled))
 
 

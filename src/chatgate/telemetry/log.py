@@ -146,4 +146,10 @@ def _stamp(at: float) -> str:
 
 def _opening(kind: bytes, at_ms: int) -> bytes:
     """Return the beginning of the lines of what happened in a millisecond; the fields of `Settled` follow."""
-    return b'{"time":"%b",%b' % (_stamp((at_ms + 0.5) / 1000).encode(), kind)
+    second, ms = divmod(at_ms, 1000)
+    return b'{"time":"%b.%03d+00:00",%b' % (_second(second), ms, kind)
+
+
+@lru_cache(2)
+def _second(at: int) -> bytes:
+    return datetime.fromtimestamp(at, UTC).isoformat()[:19].encode()
