@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from chatgate.storage.columns import UtcTime, storable
+from chatgate.storage.columns import UtcTime, all_microseconds, are_storable, microseconds, storable
 
 DIALECT = sqlite.dialect()
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
@@ -25,6 +25,21 @@ def test_any_text_becomes_storable(text: str, characters: int) -> None:
     assert storable(stored, characters) == stored
     if len(text) <= characters and "\0" not in text and text.isascii():
         assert stored == text
+
+
+@given(st.lists(ANY_TEXT, max_size=5), st.integers(1, 60))
+def test_texts_that_are_storable_together_are_each(texts: list[str], characters: int) -> None:
+    """And plain ones that fit are always found to be."""
+    if are_storable(texts, characters):
+        assert [storable(text, characters) for text in texts] == texts
+    else:
+        assert not all(text.isascii() and "\0" not in text and len(text) <= characters for text in texts)
+
+
+@given(st.lists(st.none() | st.datetimes(timezones=st.timezones()), max_size=5))
+def test_times_are_the_same_numbers_together(times: list[datetime | None]) -> None:
+    """Before 1970, too, and in any zone."""
+    assert all_microseconds(times) == [0 if each is None else microseconds(each) for each in times]
 
 
 def test_what_is_cut_says_so() -> None:

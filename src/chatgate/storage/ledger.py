@@ -224,7 +224,7 @@ _FORGET = (
 
 
 def _fold_plain(connection: Connection, worker: str, entries: Sequence[Entry]) -> Sequence[Entry]:
-    """Fold what is told of plain calls; return what is left: all, when any of it does not fit or is refused."""
+    """Fold what is told of plain calls; return what is left: all around what does not fit, or is refused."""
     told = plain.plain([record for _, record in entries])
     if not any(told):
         return entries
@@ -238,7 +238,12 @@ def _fold_plain(connection: Connection, worker: str, entries: Sequence[Entry]) -
         if _is_unavailable(error):
             raise
         savepoint.rollback()
-        return entries
+        if len(entries) <= _MAX_AT_ONCE:
+            return entries
+        middle = len(entries) // 2
+        return [
+            entry for half in (entries[:middle], entries[middle:]) for entry in _fold_plain(connection, worker, half)
+        ]
     savepoint.commit()
     firsts, lasts = told
     if len(firsts) + len(lasts) == len(entries):

@@ -294,6 +294,20 @@ def test_a_call_told_whole_that_is_known_already_is_told_again(database: Databas
     assert database.read(audit.audit).differences == ()
 
 
+@pytest.mark.parametrize("others", [0, 3, 400])
+@pytest.mark.parametrize("known", [0, 1, 40])
+def test_known_calls_among_many_new_ones_count_once(database: Database, known: int, others: int) -> None:
+    """However many are known, and however many calls of others lie between them by their ids."""
+    batch = [(dispatch(f"c{number:03}", 9, (DAY,)), settlement(f"c{number:03}", 4)) for number in range(40)]
+    fold(database, *(record for told in batch[:known] for record in told))
+    fold(database, *(record for number in range(others) for record in (dispatch(f"c{number % 39:03}x{number}"),)))
+    fold(database, *(record for told in batch for record in told), first=10_000)
+    assert len(rows(database)) == 40 + others
+    assert {row.state for (call_id, _), row in rows(database).items() if "x" not in call_id} == {"settled"}
+    assert sums(database, (DAY,)) == {DAY: (160, 0)}
+    assert database.read(audit.audit).differences == ()
+
+
 def test_what_a_dead_process_left_is_spent_at_its_bound(database: Database) -> None:
     """Its calls under way are unknown; those of another worker, and those begun since, are not touched."""
     fold(database, dispatch("c1", 900, (DAY,)), dispatch("c2", 50, (DAY,)), settlement("c2", 20))
