@@ -123,3 +123,24 @@ async def test_answers_follow_each_other(
         if kept:
             assert await (await transport.send(outbound(server.port))).read(100) == b"third"
             assert server.accepted == 1
+
+
+@pytest.mark.parametrize(("alike", "is_known"), [(1, False), (2, True)])
+async def test_heads_that_are_never_the_same_are_not_remembered_any_more(
+    transport: Transport, alike: int, *, is_known: bool
+) -> None:
+    """Answers are read as before; a head that two answers in a row have is worth it."""
+    told = 20 * alike
+
+    async def script(peer: Peer) -> None:
+        for number in range(told):
+            await peer.request()
+            await peer.send(answer(b"%d" % number, b"X-Request-Id: %d" % (number // alike)))
+
+    async with RawServer(script) as server:
+        for number in range(told):
+            upstream_answer = await transport.send(outbound(server.port))
+            assert upstream_answer.headers[b"x-request-id"] == b"%d" % (number // alike)
+            assert await upstream_answer.read(100) == b"%d" % number
+        assert server.accepted == 1
+        assert (upstream_answer._line._known is not None) is is_known  # type: ignore[attr-defined]

@@ -30,6 +30,10 @@ MAX_INTERIM_ANSWERS = 16
 PAUSE_ABOVE_BYTES = 64 * 1024
 """Unread bytes above which the upstream is told to wait. A loop reads up to 256 KiB at once, which come on top."""
 
+MAX_IN_VAIN = 4
+"""So many heads in a row are remembered that the next answer did not have. Many providers number their answers there,
+and to remember a head costs as much as to parse one."""
+
 _OK = 200
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL_STATUS = 200
@@ -73,11 +77,13 @@ class Connection(asyncio.Protocol):
         "_answer",
         "_field_count",
         "_framing_bytes",
+        "_in_vain",
         "_interim_count",
         "_is_fed",
         "_is_whole",
         "_keeper",
         "_known",
+        "_learned_at",
         "_may_keep",
         "_parser",
         "_until_close",
@@ -110,6 +116,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport = _NOWHERE
         self._answer: HttpAnswer | None = None
         self._known: KnownHead | None = None
+        self._learned_at = 0
+        self._in_vain = 0
         self._start_afresh()
 
     @property
@@ -196,7 +204,7 @@ class Connection(asyncio.Protocol):
         if self._is_whole:
             may_keep = self._may_keep and not self.transport.is_closing()
             if is_first and may_keep and answer.status == _OK and not self._interim_count:
-                self._known = known_head(data, answer.headers, answer.received_bytes)
+                self._learn(data, answer)
             self._start_afresh()
             self._may_keep = may_keep
             answer.end()
@@ -212,6 +220,15 @@ class Connection(asyncio.Protocol):
         else:
             answer.wake()
         return False
+
+    def _learn(self, data: bytes, answer: HttpAnswer) -> None:
+        """Remember the head of a whole answer, until the server has shown that each of its heads is another one."""
+        if self._in_vain < MAX_IN_VAIN:
+            was_useless = self._known is not None and self.served == self._learned_at + 1
+            self._in_vain = self._in_vain + 1 if was_useless else 0
+            self._learned_at = self.served
+            is_worth_it = self._in_vain < MAX_IN_VAIN
+            self._known = known_head(data, answer.headers, answer.received_bytes) if is_worth_it else None
 
     def on_message_begin(self) -> None:
         """Refuse a second answer to the one request."""
