@@ -266,7 +266,18 @@ def test_an_endless_answer_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(
     st.lists(
-        st.sampled_from([*A.answer("one", " two", "\u2028three"), b": ping\n\n", b"data: [DONE] \n\n"]), max_size=12
+        st.sampled_from(
+            [
+                *A.answer("one", " two", "\u2028three"),
+                *(A.delta(**delta) for delta in ({"refusal": "No."}, {"content": None}, {"role": "assistant"}, {})),
+                A.delta(content="four", tool_calls=[]),
+                A.delta(1, content="five"),
+                A.chunk(id=None, created=None),
+                b": ping\n\n",
+                b"data: [DONE] \n\n",
+            ]
+        ),
+        max_size=12,
     ),
     PLACES,
 )
@@ -281,9 +292,9 @@ def test_events_are_read_the_same_however_they_were_noted(events: list[bytes], p
     old_line_ends = noted(*(event.replace(b"\n", b"\r") for event in events))
     for transcript in (grouped, other_line_ends, old_line_ends):
         assert transcript.is_resumable
-        assert transcript.texts == one_by_one.texts
-        assert transcript.id == one_by_one.id
         assert transcript.finished == one_by_one.finished
+        for name in ("texts", "id", "created", "model", "choices", "calls", "finish_reasons", "content_chunks"):
+            assert getattr(transcript, name) == getattr(one_by_one, name)
 
 
 def test_two_halves_of_an_object_are_not_one() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct
@@ -51,6 +51,24 @@ class Chunk(Struct, gc=False):
     choices: list[Part] | None = None
 
 
+class _Text(Struct, forbid_unknown_fields=True, gc=False):
+    role: str | None = None
+    content: str | None = None
+
+
+class _TextPart(Struct, gc=False):
+    delta: _Text
+    index: Literal[0] = 0
+    finish_reason: None = None
+    logprobs: None = None
+
+
+class _TextChunk(Struct, gc=False):
+    """A chunk with nothing in it but more of the first choice's text: most of a long answer are such."""
+
+    choices: tuple[_TextPart]
+
+
 class FunctionPart(Struct, forbid_unknown_fields=True):
     """A piece of the function that is called."""
 
@@ -76,6 +94,7 @@ class ToolCall(Struct, frozen=True):
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 _decode_chunks = msgspec.json.Decoder(list[Chunk]).decode
+_decode_text_chunks = msgspec.json.Decoder(list[_TextChunk]).decode
 
 
 class DifferenceError(Exception):
@@ -166,8 +185,7 @@ class Transcript:
             return
         pieces: defaultdict[Key, list[str]] = defaultdict(list)
         try:
-            for chunk in _chunks_of(events):
-                self._add(chunk, pieces)
+            self._read(events, pieces)
         except (DifferenceError, UpstreamError, *UNREADABLE):
             self._comparable = False
         for key, said in pieces.items():
@@ -178,8 +196,25 @@ class Transcript:
         if not self._comparable:
             self.texts.clear()
 
+    def _read(self, events: bytes, pieces: defaultdict[Key, list[str]]) -> None:
+        """Add what some events say to `pieces`."""
+        if not self._is_named:
+            for chunk in _chunks_of(events[: events.find(b"\n\n") + 2]):  # The first one does it, as a rule.
+                self._name(chunk)
+        if self._is_named and (texts := _texts_of(events)) is not None:
+            self.choices.add(0)
+            if texts:
+                pieces[CONTENT] = texts
+            return
+        for chunk in _chunks_of(events):
+            self._add(chunk, pieces)
+
+    @property
+    def _is_named(self) -> bool:
+        return self.id is not None and self.created is not None
+
     def _add(self, chunk: Chunk, pieces: defaultdict[Key, list[str]]) -> None:
-        if self.id is None or self.created is None:
+        if not self._is_named:
             self._name(chunk)
         for part in chunk.choices or ():
             self.choices.add(part.index)
@@ -222,10 +257,10 @@ class Transcript:
 
 def _chunks_of(events: bytes) -> Iterator[Chunk]:
     """Read the chunks of some events. Raises what is in `UNREADABLE`."""
-    if events.startswith(b"data: {") and events.endswith(b"}\n\n") and events.find(b"\r") < 0:
-        # Written in the usual way they can be read all at once, which costs half; the count shows that they were.
+    listed = _listed(events)
+    if listed is not None:
         try:
-            chunks = _decode_chunks(b"[%b]" % events[6:-2].replace(b"}\n\ndata: {", b"},{"))
+            chunks = _decode_chunks(listed)
         except UNREADABLE:
             chunks = []
         if len(chunks) == events.count(b"\n\n"):
@@ -236,6 +271,30 @@ def _chunks_of(events: bytes) -> Iterator[Chunk]:
         data = (sse.data_of(event) or b"").strip()
         if data and data != b"[DONE]":
             yield decode_chunk(data)
+
+
+def _texts_of(events: bytes) -> list[str] | None:
+    """Read events that are nothing but pieces of the first choice's text; None when there is more in them."""
+    listed = _listed(events)
+    if listed is None:
+        return None
+    try:
+        chunks = _decode_text_chunks(listed)
+    except UNREADABLE:
+        return None
+    if len(chunks) != events.count(b"\n\n"):
+        return None
+    return [text for chunk in chunks if (text := chunk.choices[0].delta.content)]
+
+
+def _listed(events: bytes) -> bytes | None:
+    """Return the data of events as one JSON array, which costs half to read; None when they are written unusually.
+
+    A count of what is in it has to show that they were not.
+    """
+    if not (events.startswith(b"data: {") and events.endswith(b"}\n\n") and events.find(b"\r") < 0):
+        return None
+    return b"[%b]" % events[6:-2].replace(b"}\n\ndata: {", b"},{")
 
 
 def prefill(sent: str) -> str:
