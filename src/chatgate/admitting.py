@@ -99,17 +99,8 @@ class Admitting:
         return Identified(envelope, endpoint, caller, self._language_of(envelope, caller), lasts)
 
     def knows(self, caller: Caller) -> bool:
-        """Tell whether a caller who was identified before would be so again, by the same head and peer."""
-        record = caller.record
-        if caller.key.kind is not _GATEWAY:
-            return True
-        if record is None or self._keyring.known(caller.key.secret) is not record:
-            return False
-        try:
-            self._keyring.judge(record, caller.address)
-        except CallerError:
-            return False
-        return True
+        """Tell whether a caller with a key of the gateway would be the same again, by the same head and peer."""
+        return caller.record is not None and self._keyring.stands_by(caller.record, caller.address)
 
     async def know(self, identified: Identified) -> Identified:
         """Ask the storage for a caller's key, if that has to be. Raises `CallerError` or `Overloaded`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -229,6 +230,64 @@ async def test_what_is_remembered_is_bounded(ring: Keyring, shelf: Shelf, monkey
     assert [ring.known(key.text) is not None for key in good] == [False, False, True, True, True]
     assert max(len(ring._known), len(ring._unknown), len(ring._terms)) <= 3
     assert (await ring.find(good[0].text)).id == good[0].id
+
+
+async def happens(key: GatewayKey, ring: Keyring, shelf: Shelf, clock: Clock, dice: random.Random) -> None:
+    """Let something become of a key."""
+    match dice.randrange(5):
+        case 0:
+            shelf.change(key, allowed_addresses=dice.choice([(), ("192.0.2.0/24",)]))
+        case 1:
+            shelf.change(key, expires_at=clock.wall() + timedelta(seconds=dice.choice([0, 5, 5000])))
+        case 2:
+            clock.now += dice.choice([1.0, 10.0, keyring.USABLE_SECONDS])
+        case 3:
+            shelf.is_out_of_reach = dice.random() < 0.2
+            await ring.refresh()
+        case _:
+            ring.changed(key.id)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_it_stands_by_what_it_would_say_again(
+    ring: Keyring, shelf: Shelf, clock: Clock, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Whatever became of a key: by the record that is known now, from the addresses it may be used from."""
+    monkeypatch.setattr(keyring, "MAX_KNOWN", 2)
+    dice = random.Random(seed)
+    keys = [make(number) for number in range(3)]
+    for key in keys:
+        shelf.put(key)
+    found: list[tuple[GatewayKey, KeyRecord]] = []
+    stood = 0
+    for _ in range(80):
+        key = dice.choice(keys)
+        if dice.random() < 0.6:
+            await happens(key, ring, shelf, clock, dice)
+        elif not shelf.is_out_of_reach or ring.known(key.text) is not None:
+            found.append((key, await ring.find(key.text)))
+        for shown, seen in found:
+            for address in ("192.0.2.1", "198.51.100.1"):
+                is_same = ring.known(shown.text) is seen and not verdict(ring, seen, address)
+                assert ring.stands_by(seen, address) is is_same
+                stood += is_same
+    assert stood
+    assert len(ring._latest) <= 2
+
+
+async def test_it_does_not_stand_by_a_former_secret(ring: Keyring, shelf: Shelf) -> None:
+    """Once the new one was shown, whoever shows the old one is judged anew."""
+    key = make(1)
+    before = shelf.put(key)
+    await ring.find(key.text)
+    rotated = gateway_keys.make((7).to_bytes, key.id)
+    shelf.stored.clear()
+    after = shelf.put(rotated, version=before.version + 1)
+    assert ring.stands_by(before, "192.0.2.1")
+    await ring.find(rotated.text)
+    assert (ring.stands_by(before, "192.0.2.1"), ring.stands_by(after, "192.0.2.1")) == (False, True)
+    await ring.refresh()
+    assert (ring.stands_by(before, "192.0.2.1"), ring.stands_by(after, "192.0.2.1")) == (False, True)
 
 
 async def test_no_key_is_kept_in_clear_text(ring: Keyring, shelf: Shelf) -> None:

@@ -100,6 +100,8 @@ class Keyring:
         self._clock = clock
         self._wall_clock = wall_clock
         self._known: dict[bytes, _Known] = {}
+        self._latest: dict[str, _Known] = {}
+        """Of what is known, what was last found of a key, by its id."""
         self._unknown: dict[bytes, float] = {}
         self._lookups: dict[bytes, asyncio.Task[_Found]] = {}
         self._turns = asyncio.Semaphore(MAX_LOOKUPS)
@@ -120,6 +122,19 @@ class Keyring:
         if known is None or self._clock() - known.confirmed_at > USABLE_SECONDS:
             return None
         return known.record
+
+    def stands_by(self, record: KeyRecord, address: str) -> bool:
+        """Tell whether a key that was `known` would be so again, and let be used from an address."""
+        known = self._latest.get(record.id)
+        if known is None or known.record is not record or self._clock() - known.confirmed_at > USABLE_SECONDS:
+            return False
+        terms = self._terms_of(record)
+        if terms.may_end or terms.networks is not None:
+            try:
+                self.judge(record, address)
+            except CallerError:
+                return False
+        return True
 
     async def find(self, shown: str) -> KeyRecord:
         """Return the key that a text is, whatever its state.
@@ -229,22 +244,25 @@ class Keyring:
             self.is_cut_off = True
             return error
         self.is_cut_off = False
-        # What was remembered of it was too old to be used.
-        self._known.pop(mark, None)
+        if (old := self._known.get(mark)) is not None:  # It was too old to be used.
+            self._forget(mark, old)
         self._unknown.pop(mark, None)
         if record is None:
             self._unknown[mark] = self._clock() + UNKNOWN_SECONDS
             _drop_oldest(self._unknown, MAX_UNKNOWN)
         else:
-            self._known[mark] = _Known(record, asked_at)
+            self._known[mark] = self._latest[record.id] = _Known(record, asked_at)
             self._has_new = True
-            _drop_oldest(self._known, MAX_KNOWN)
+            while len(self._known) > MAX_KNOWN:
+                self._forget(*next(iter(self._known.items())))
         return record
 
     def _forget(self, mark: bytes, known: _Known) -> None:
         """Forget a key, unless it was looked up anew meanwhile."""
         if self._known.get(mark) is known:
             del self._known[mark]
+            if self._latest.get(known.record.id) is known:
+                del self._latest[known.record.id]
             self._terms.pop(known.record.id, None)
 
     def _terms_of(self, record: KeyRecord) -> _Terms:
