@@ -6,12 +6,16 @@ lock and awaits nothing. Used by `limits` only.
 The laws are those of `limits`. Rules up to `exact_up_to` calls share one exact log per caller. A rule above that has a
 log of its own, which becomes coarser as it fills: it may count too many calls, fewer than `2 * amount / exact_up_to`
 (0.1 % of the amount), never one too few, and a whole amount always fits into a window that was empty.
+
+Until the next call leaves a window, every call that is taken leaves one less for the next, under each rule. So a log
+notes how many are left and how long it is calm, and `take` need not look at its rules until then; `admit` always does.
 """
 
 from __future__ import annotations
 
 import secrets
 from bisect import bisect_right
+from collections.abc import Mapping
 from sys import maxsize
 from typing import TYPE_CHECKING
 
@@ -21,7 +25,7 @@ from chatgate.admission.sliding_log import SlidingLog
 from chatgate.admission.standing import UNLIMITED, Standing, Ticket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chatgate.admission.rules import Rule, Subject
 
@@ -37,6 +41,12 @@ _STAMP_BYTES = 9
 _MAX_SHARED = 8192
 
 _NO_CALLS = SlidingLog.empty()
+
+_Forms = tuple[tuple[int, int, bytes], ...]
+"""The same rules as (amount, window in nanoseconds, form of the header lines that tell of it)."""
+
+_Lane = tuple[Mapping["Subject", SlidingLog], _Forms]
+"""Logs by whose they are, and their rules."""
 
 Counted = tuple[int, bytes]
 """When a call was counted, and the header lines that tell where its caller stands then."""
@@ -86,7 +96,8 @@ class AddressLimits:
             for group in groups
         ]
         self._logs = [(callers, rules[-1][1]) for rules, callers in self._books]
-        self._only, self._own = _only_book(self._books)
+        self._lanes = [_lane(book) for book in self._books]
+        self._own, self._rules = self._lanes[0] if len(self._lanes) == 1 else ({}, ())
 
     def __bool__(self) -> bool:
         """Tell whether there is any rule."""
@@ -95,14 +106,14 @@ class AddressLimits:
     def take(self, who: int) -> Counted | None:
         """Take one call from every rule in the usual case. `who` is `Caller.counted_as`.
 
-        None, and nothing is taken, where `admit` has to be asked: of those who are new or share a log, where a rule
-        stands in the way, and where the rules need several logs.
+        None, and nothing is taken, where `admit` has to be asked: of those who are new or share a log, and where a rule
+        stands in the way.
         """
         log = self._own.get(who)
         if log is None:
-            return None if self._books else _UNCOUNTED
+            return self._take_from_many(who) if self._books else _UNCOUNTED
         now = self._clock()
-        if (now >= log.calm_until or log.left <= 0) and not self._look(log, now):
+        if (now >= log.calm_until or log.left <= 0) and not _look(log, self._rules, now):
             return None
         log.left = left = log.left - 1
         if log.spare:  # As `count`, which a coarse log seldom needs.
@@ -112,25 +123,23 @@ class AddressLimits:
             log.count(now, self._max_stamps)
         return now, log.form % left
 
-    def _look(self, log: SlidingLog, now: int) -> bool:
-        """Note in a log of the only book what `judge` would say of it, and for how long; False when that is no."""
-        stamps, grain = log.stamps, log.grain
-        size = first = len(stamps)
-        counted = size * grain - log.spare
-        least = calm_until = maxsize
-        for amount, window, form in self._only:
-            first = bisect_right(stamps, now - window, 0, first)
-            is_inside = first < size
-            calm_until = min(calm_until, (stamps[first] if is_inside else now) + window)
-            left = amount - counted + first * grain if is_inside else amount
-            if left <= least:
-                least = left
-                log.form = form
-        if least <= 0:
-            return False
-        log.calm_until, log.left = calm_until, least
-        log.drop(first)
-        return True
+    def _take_from_many(self, who: int) -> Counted | None:
+        """Do what `take` does where rules have several logs for each caller."""
+        now = self._clock()
+        logs = []
+        least = maxsize
+        form = b""
+        for own, rules in self._lanes:
+            log = own.get(who)
+            if log is None or ((now >= log.calm_until or log.left <= 0) and not _look(log, rules, now)):
+                return None
+            if log.left <= least:
+                least, form = log.left, log.form
+            logs.append(log)
+        for log in logs:
+            log.left -= 1
+            log.count(now, self._max_stamps)
+        return now, form % (least - 1)
 
     def admit(self, who: int) -> Standing:
         """Take one call from every rule, or refuse and take none; as `take` for whomever it may be."""
@@ -214,14 +223,31 @@ class AddressLimits:
         )
 
 
-def _only_book(books: Sequence[_Book]) -> tuple[tuple[tuple[int, int, bytes], ...], Mapping[Subject, SlidingLog]]:
-    """Return the rules of the only book as (amount, window in nanoseconds, form of header lines), and its logs."""
-    if len(books) != 1:
-        return (), {}
-    ((rules, callers),) = books
-    return tuple(
-        (amount, window, form_of_requests(amount, rule.window_seconds)) for amount, window, rule in rules
-    ), callers.own
+def _lane(book: _Book) -> _Lane:
+    rules, callers = book
+    forms = [(amount, window, form_of_requests(amount, rule.window_seconds)) for amount, window, rule in rules]
+    return callers.own, tuple(forms)
+
+
+def _look(log: SlidingLog, rules: _Forms, now: int) -> bool:
+    """Note in a log what `judge` would say of it, and for how long; False when that is no."""
+    stamps, grain = log.stamps, log.grain
+    size = first = len(stamps)
+    counted = size * grain - log.spare
+    least = calm_until = maxsize
+    for amount, window, form in rules:
+        first = bisect_right(stamps, now - window, 0, first)
+        is_inside = first < size
+        calm_until = min(calm_until, (stamps[first] if is_inside else now) + window)
+        left = amount - counted + first * grain if is_inside else amount
+        if left <= least:
+            least = left
+            log.form = form
+    if least <= 0:
+        return False
+    log.calm_until, log.left = calm_until, least
+    log.drop(first)
+    return True
 
 
 def _grouped(rules: Sequence[Rule], exact_up_to: int) -> list[list[Rule]]:
