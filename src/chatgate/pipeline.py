@@ -386,8 +386,8 @@ class Pipeline:
         Where records must outlive the power, the disk has to be waited for after that.
         """
         settled, entry, answer = call.settled, admitted.entry, call.stream or call.attempt
-        usage, further = None, None
         if answer is None:
+            usage, further = None, None
             charged = entry.settle(settled.outcome, settled.status, settled.code, sent_bytes=call.body_bytes)
         else:
             usage, further = answer.usage, answer.receipt

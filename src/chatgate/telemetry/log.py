@@ -146,8 +146,7 @@ def _stamp(at: float) -> str:
 
 def _opening(kind: bytes, at_ms: int) -> bytes:
     """Return the beginning of the lines of what happened in a millisecond; the fields of `Settled` follow."""
-    second, ms = divmod(at_ms, 1000)
-    return b'{"time":"%b.%03d+00:00",%b' % (_second(second), ms, kind)
+    return b'{"time":"%b.%03d+00:00",%b' % (_second(at_ms // 1000), at_ms % 1000, kind)
 
 
 @lru_cache(2)
