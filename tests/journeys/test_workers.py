@@ -110,9 +110,9 @@ async def call_until_both(gateway: Gateway) -> int:
 async def scrapes(gateway: Gateway) -> list[str]:
     """Return the metrics as each of the two workers tells them, once the calls that were answered are counted.
 
-    A caller may have his answer a moment before it is counted, and ask the other worker meanwhile.
+    A caller has his answer a tenth of a second before it is counted, and may ask the other worker meanwhile.
     """
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.5)
     told: dict[str, str] = {}
     for _ in range(ATTEMPTS):
         response = await http.request(gateway.port, "GET", "/metrics")

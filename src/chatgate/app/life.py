@@ -25,7 +25,7 @@ from chatgate.providers import spec
 from chatgate.receiving import Receiving
 from chatgate.server import Server
 from chatgate.server.workers import Worker, Workers, reserve
-from chatgate.telemetry import Calls, Log, LogHandler, Metrics, Redaction, Share, Shared
+from chatgate.telemetry import MOST_UNCOUNTED, Calls, Log, LogHandler, Metrics, Redaction, Share, Shared
 from chatgate.transport import Transport
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class App:
             },
             share,
         )
-        self._calls = Calls(self._log, self._metrics, counts_at_once=share is not None)
+        # What one of several workers has counted, the others tell of.
+        self._calls = Calls(self._log, self._metrics, most_uncounted=0 if share else MOST_UNCOUNTED)
         self._reload_failed = False
         self._parts = Parts(
             self._log,

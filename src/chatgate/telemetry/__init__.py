@@ -7,10 +7,10 @@ shared      what several worker processes count in, and the lock on their output
 redaction   the known secrets, and what looks like one, taken out of a text
 """
 
-from chatgate.telemetry.calls import Calls
+from chatgate.telemetry.calls import MOST_UNCOUNTED, Calls
 from chatgate.telemetry.log import Log, LogHandler
 from chatgate.telemetry.metrics import Metrics
 from chatgate.telemetry.redaction import Redaction
 from chatgate.telemetry.shared import Share, Shared
 
-__all__ = ["Calls", "Log", "LogHandler", "Metrics", "Redaction", "Share", "Shared"]
+__all__ = ["MOST_UNCOUNTED", "Calls", "Log", "LogHandler", "Metrics", "Redaction", "Share", "Shared"]

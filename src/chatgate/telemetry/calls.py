@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from chatgate.vocabulary.exchange import Settled
 
 
-MANY: Final = 1000
-"""So many calls are counted at the latest; before that, only whoever looks at the metrics needs it."""
+MOST_UNCOUNTED: Final = 1000
+"""When there are more, calls are counted at the latest; until then only whoever looks at the metrics needs it."""
 
 
 class Calls:
@@ -26,16 +26,14 @@ class Calls:
     `note` is given when the call ended, in seconds since the epoch, and its facts, which do not change any more.
     """
 
-    def __init__(self, log: Log, metrics: Metrics, *, counts_at_once: bool = False) -> None:
-        """Begin with none. With `counts_at_once` the metrics are told of each at once, for processes beside this."""
+    def __init__(self, log: Log, metrics: Metrics, *, most_uncounted: int = MOST_UNCOUNTED) -> None:
+        """Begin with none. The metrics are told when there are more than `most_uncounted`; 0 is each time."""
         self._ended: list[tuple[float, Settled]] = []
         self._uncounted: list[Settled] = []
+        self._most_uncounted = most_uncounted
         self._log = log
         self._metrics = metrics
-        self._counts_at_once = counts_at_once
         self.note: Callable[[tuple[float, Settled]], None] = self._ended.append
-        if counts_at_once:
-            self.note = self._note_at_once
         metrics.catch_up = self._catch_up
 
     def tell(self) -> None:
@@ -45,17 +43,12 @@ class Calls:
         ended = self._ended.copy()
         self._ended.clear()
         self._log.calls(ended)
-        if not self._counts_at_once:
-            self._uncounted += map(itemgetter(1), ended)
-            if len(self._uncounted) >= MANY:
-                self._catch_up()
+        self._uncounted += map(itemgetter(1), ended)
+        if len(self._uncounted) > self._most_uncounted:
+            self._catch_up()
 
     def _catch_up(self) -> None:
         """Have every call counted that has ended."""
         self.tell()
         uncounted, self._uncounted = self._uncounted, []
         self._metrics.count(uncounted)
-
-    def _note_at_once(self, ended: tuple[float, Settled]) -> None:
-        self._ended.append(ended)
-        self._metrics.count([ended[1]])
