@@ -24,6 +24,7 @@ WORDS = 5
 TEXT = "one two three four five"
 EVENTS = scripts.told(TEXT, by="a", usage=True)
 CALLERS = 1000
+MODELS = range(CALLERS // 4)
 AT_ONCE = 40
 BUSY_SECONDS = 15.0
 """Longer than a busy machine lets anything wait that is done at once."""
@@ -51,7 +52,8 @@ async def test_a_thousand_callers_leave_nothing_behind(
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
     chance = random.Random(seed)
     gateway = await start_gateway(
-        {"ROUTE": "api"}, "".join(fleet.pair(f"m{n}", upstream.base_url, other.base_url) for n in range(CALLERS // 4))
+        {"ROUTE": "api"},
+        "".join(fleet.pair(name, upstream.base_url, other.base_url) for name in ("first", *map("m{}".format, MODELS))),
     )
 
     async def dawdling(exchange: Exchange) -> None:
@@ -64,7 +66,8 @@ async def test_a_thousand_callers_leave_nothing_behind(
         else:
             await exchange.hang()
 
-    for number in range(CALLERS // 4):
+    upstream.on_model("first-a", scripts.telling(TEXT))
+    for number in MODELS:
         upstream.on_model(f"m{number}-a", *chance.choices((dawdling, scripts.silent(), scripts.raw(b"", "close")), k=9))
         other.on_model(f"m{number}-b", *chance.choices((dawdling, scripts.silent(), scripts.telling(TEXT)), k=9))
     places = asyncio.Semaphore(AT_ONCE)
@@ -81,7 +84,8 @@ async def test_a_thousand_callers_leave_nothing_behind(
             left_at[f"caller {number}"] = time.monotonic()
         await asyncio.gather(reading, return_exceptions=True)
 
-    assert (await hearing.ask(gateway.port, STREAM, "Hi", "demo/echo")).is_whole  # What is made at first use is made.
+    # What is made at first use is made, prices too: until then callers would leave before anything is sent.
+    assert (await hearing.ask(gateway.port, STREAM, "Hi", "first")).is_whole
     await asyncio.gather(*(call(number) for number in range(CALLERS)))
     await gauges_are_zero(gateway, *IN_FLIGHT)
     late: list[float] = []
