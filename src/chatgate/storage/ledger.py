@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 import msgspec
@@ -105,11 +106,15 @@ def fold(connection: Connection, worker: str, entries: Sequence[Entry], position
     take_turn(connection)
     left = _fold_plain(connection, worker, entries)
     quarantined = sum(_fold_some(connection, worker, some) for some in _parts(left))
-    place = {"segment": position_after.segment, "offset_bytes": position_after.offset}
-    moved = connection.execute(update(_POSITIONS).where(_POSITIONS.c.worker == worker).values(place))
-    if not moved.rowcount:
-        connection.execute(insert(_POSITIONS).values(worker=worker, **place))
+    place = {"name": worker, "number": position_after.segment, "offset": position_after.offset}
+    if not connection.execute(_SET_POSITION, place).rowcount:
+        connection.execute(_BEGIN_POSITION, place)
     return Folded(len(entries), quarantined)
+
+
+_PLACE: dict[str, BindParameter[int]] = {"segment": bindparam("number"), "offset_bytes": bindparam("offset")}
+_BEGIN_POSITION = insert(_POSITIONS).values(worker=bindparam("name"), **_PLACE)
+_SET_POSITION = update(_POSITIONS).where(_POSITIONS.c.worker == bindparam("name")).values(_PLACE)
 
 
 def positions(connection: Connection) -> dict[str, Place]:
@@ -225,7 +230,7 @@ _FORGET = (
 
 def _fold_plain(connection: Connection, worker: str, entries: Sequence[Entry]) -> Sequence[Entry]:
     """Fold what is told of plain calls; return what is left: all around what does not fit, or is refused."""
-    told = plain.plain([record for _, record in entries])
+    told = plain.plain(list(map(_RECORD_OF, entries)))
     if not any(told):
         return entries
     savepoint = connection.begin_nested()
@@ -251,6 +256,8 @@ def _fold_plain(connection: Connection, worker: str, entries: Sequence[Entry]) -
     done = firsts.keys() | lasts.keys()
     return [entry for entry in entries if isinstance(entry[1], bytes) or entry[1].call_id not in done]
 
+
+_RECORD_OF = itemgetter(1)
 
 _REFUSALS = (sql_errors.DBAPIError, Unfit, ValueError, TypeError, OverflowError)
 """What says that a value cannot be stored, unless `_is_unavailable`."""

@@ -210,10 +210,10 @@ def write(connection: Connection, worker: str, told: Told) -> list[Money]:
     calls.check_ids([*firsts, *begun])
     writing = _Writing(connection, worker)
     whole = list(filter(lasts.__contains__, firsts))
-    writing.whole(whole, [firsts[call_id] for call_id in whole], [lasts[call_id] for call_id in whole])
+    writing.whole(whole, list(map(firsts.__getitem__, whole)), list(map(lasts.__getitem__, whole)))
     fresh = list(filterfalse(lasts.__contains__, firsts))
-    writing.begun(fresh, [firsts[call_id] for call_id in fresh])
-    writing.ended(list(begun), [lasts[call_id] for call_id in begun], list(begun.values()))
+    writing.begun(fresh, list(map(firsts.__getitem__, fresh)))
+    writing.ended(list(begun), list(map(lasts.__getitem__, begun)), list(begun.values()))
     return writing.changes
 
 
