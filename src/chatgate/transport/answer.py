@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from msgspec import Struct
@@ -27,7 +28,7 @@ PIECE_OVERHEAD_BYTES = 64
 """What a piece costs besides its bytes; it keeps a body of one-byte chunks from filling the memory."""
 
 UNKNOWN = 0.0
-"""The deadline of an answer until the first sweep that finds it under way."""
+"""The deadline of an answer whose wait began anew, until a sweep finds it under way."""
 
 _OK = 200
 _TIMEOUTS = frozenset({"upstream_silent", "upstream_stalled", "upstream_too_slow"})
@@ -77,7 +78,8 @@ class HttpAnswer(Struct, eq=False, gc=False):
     _line: Line
     _timeouts: Timeouts
     _started_at: float
-    _asked_at: float
+    _waits_since: float
+    _patience_seconds: float
     stage: Stage = HEAD
     status: int = 0
     headers: dict[bytes, bytes] = {}
@@ -161,7 +163,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
         self._reason = "upstream_cut"
         self.pieces.clear()
         self._drop_above_bytes = self.received_bytes + RELEASE_BYTES
-        self._wait(RELEASE_SECONDS)
+        self.wait(RELEASE_SECONDS)
         self._resume()
 
     def progress(self, now: float) -> None:
@@ -171,7 +173,9 @@ class HttpAnswer(Struct, eq=False, gc=False):
                 self._line.give_up("upstream_cut")
             return
         if self._take_piece is None or self._hand_over() is not _NOTHING:
-            self._line.deadline = min(now + self._timeouts.idle_seconds, self._total_deadline())
+            self._waits_since = now
+            if self._patience_seconds != self._timeouts.idle_seconds and not self.paused:
+                self.wait(self._timeouts.idle_seconds)
         if self._take_piece is None:
             self.wake()
 
@@ -182,7 +186,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
     def pause(self) -> None:
         """Stop the idle clock: the reader is the slow one. The clock of the whole call goes on."""
         self.paused = True
-        self._line.deadline = self._total_deadline()
+        self._patience_seconds = inf
 
     def end(self) -> None:
         """Note that the whole body has arrived."""
@@ -203,17 +207,22 @@ class HttpAnswer(Struct, eq=False, gc=False):
         self.wake()
 
     def expire(self, now: float) -> None:
-        """End the connection, when the answer takes too long."""
-        if self._line.deadline == UNKNOWN:
-            self._line.deadline = min(self._asked_at + self._timeouts.first_token_seconds, self._total_deadline())
-            if now < self._line.deadline:
-                return
-        if now >= self._total_deadline():
+        """End the connection, when the answer takes too long; else say when to look again."""
+        ends_at = self._started_at + self._timeouts.total_seconds
+        self._line.deadline = min(self._waits_since + self._patience_seconds, ends_at)
+        if now < self._line.deadline:
+            return
+        if now >= ends_at:
             self._line.give_up("upstream_too_slow")
         elif self.received_bytes:
             self._line.give_up("upstream_stalled")
         else:
             self._line.give_up("upstream_silent")
+
+    def wait(self, seconds: float) -> None:
+        """Let the present wait last so long from now on, but no longer than the call."""
+        self._waits_since, self._patience_seconds = self._line.clock(), seconds
+        self._line.deadline = UNKNOWN
 
     def wake(self) -> None:
         """Let the reader look again."""
@@ -243,16 +252,9 @@ class HttpAnswer(Struct, eq=False, gc=False):
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         if self.paused:
-            self._wait(self._timeouts.idle_seconds)
+            self.wait(self._timeouts.idle_seconds)
             self._resume()
         return piece
-
-    def _total_deadline(self) -> float:
-        return self._started_at + self._timeouts.total_seconds
-
-    def _wait(self, seconds: float) -> None:
-        """Let the present wait last so long, but no longer than the call."""
-        self._line.deadline = min(self._line.clock() + seconds, self._total_deadline())
 
     def _resume(self) -> None:
         if self.paused:

@@ -104,7 +104,7 @@ class Transport:
         connection = UploadConnection(request.origin, self._pool, self._clock)
         await self._connect(connection, request, started_at)
         answer = connection.ask(request, started_at, self._clock())
-        connection.begin(request, answer, started_at + request.timeouts.total_seconds)
+        connection.begin(request, answer)
         try:
             while answer.stage is HEAD:
                 await connection.news

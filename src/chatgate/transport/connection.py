@@ -130,7 +130,9 @@ class Connection(asyncio.Protocol):
 
         `started_at` is when the call began: its total time counts from there.
         """
-        answer = self._answer = HttpAnswer(self, request.timeouts, started_at, now)
+        answer = self._answer = HttpAnswer(
+            self, request.timeouts, started_at, now, request.timeouts.first_token_seconds
+        )
         self.deadline = UNKNOWN  # Most answers are there before anybody looks.
         self.transport.write(request.head + request.body)
         return answer

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from math import inf
 from typing import TYPE_CHECKING
 
 from chatgate.transport.answer import HEAD, HttpAnswer
@@ -43,10 +44,10 @@ class UploadConnection(Connection):
         self._writable = asyncio.Event()
         self._writable.set()
 
-    def begin(self, request: UploadRequest, answer: HttpAnswer, give_up_at: float) -> None:
-        """Send the body of the request that was just asked; `give_up_at` is the monotonic end of the call's time."""
+    def begin(self, request: UploadRequest, answer: HttpAnswer) -> None:
+        """Send the body of the request that was just asked."""
         assert request.pieces is not None  # noqa: S101 - narrows for the type checker; that is what makes it an upload
-        sending = self._send(request.pieces, answer, request, give_up_at)
+        sending = self._send(request.pieces, answer, request)
         self._sending = asyncio.get_running_loop().create_task(sending)
 
     def heard(self, answer: HttpAnswer) -> None:
@@ -89,17 +90,17 @@ class UploadConnection(Connection):
             self._stop()
         return is_whole
 
-    async def _send(self, pieces: Pieces, answer: HttpAnswer, request: UploadRequest, give_up_at: float) -> None:
+    async def _send(self, pieces: Pieces, answer: HttpAnswer, request: UploadRequest) -> None:
         timeouts, is_chunked = request.timeouts, request.head.endswith(_CHUNKED)
         try:
             while True:
                 if answer.stage is HEAD:
-                    self.deadline = give_up_at  # The caller may be slow; that is not the upstream's doing.
+                    answer.wait(inf)  # The caller may be slow; that is not the upstream's doing.
                 piece = await pieces.next_piece()
                 if not piece:
                     break
                 if answer.stage is HEAD:
-                    self.deadline = min(self.clock() + timeouts.idle_seconds, give_up_at)
+                    answer.wait(timeouts.idle_seconds)
                 self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
                 await self._writable.wait()
                 await asyncio.sleep(0)  # What the upstream says is heard before it is sent more.
@@ -115,7 +116,7 @@ class UploadConnection(Connection):
             self._write(_LAST_CHUNK)
         self._is_sent = True
         if answer.stage is HEAD:
-            self.deadline = min(self.clock() + timeouts.first_token_seconds, give_up_at)
+            answer.wait(timeouts.first_token_seconds)
 
     def _write(self, data: bytes) -> None:
         if not self.transport.is_closing():
