@@ -68,7 +68,7 @@ class Answering(Writing):
         opening = state.openings.get(reply.status)
         if opening is not None and self._is_usual and self._keep_alive and not state.draining:
             length = b"Content-Length: %d\r\n\r\n" % len(body)
-            self._transport.write(b"".join((opening, reply.headers, length, body)))
+            state.burst.write(self._transport, b"".join((opening, reply.headers, length, body)))
             return
         if reply.status in BODILESS:
             length, body = b"", b""
@@ -77,7 +77,9 @@ class Answering(Writing):
         if self._wants_head_only:
             body = b""
         opening = state.opening(reply.status)
-        self._transport.write(b"".join((opening, reply.headers, length, self._connection_line(), b"\r\n", body)))
+        self._state.burst.write(
+            self._transport, b"".join((opening, reply.headers, length, self._connection_line(), b"\r\n", body))
+        )
 
     def start_stream(self, status: int, headers: bytes) -> None:
         """Send the head of an answer whose length is not known: in chunks, or until the end of the connection."""
@@ -91,16 +93,18 @@ class Answering(Writing):
         else:
             coding = b"Transfer-Encoding: chunked\r\n"
         self._is_chunked = not (self._is_http_10 or self._wants_head_only)
-        self._transport.write(b"%b%b%b%b\r\n" % (self._state.opening(status), headers, coding, self._connection_line()))
+        self._state.burst.write(
+            self._transport, b"%b%b%b%b\r\n" % (self._state.opening(status), headers, coding, self._connection_line())
+        )
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body, at once. Nothing is sent for b"": an empty chunk would end the body."""
         if self._is_chunked and data:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            self._state.burst.write(self._transport, b"%x\r\n%b\r\n" % (len(data), data))
         elif self._phase != Phase.STREAMING:
             self._forgive("send")
         elif data and not self._wants_head_only:
-            self._transport.write(data)
+            self._state.burst.write(self._transport, data)
 
     def finish(self) -> None:
         """End the body."""
@@ -110,7 +114,7 @@ class Answering(Writing):
         self._phase = Phase.ANSWERED
         if self._is_chunked:
             self._is_chunked = False
-            self._transport.write(b"0\r\n\r\n")
+            self._state.burst.write(self._transport, b"0\r\n\r\n")
 
     async def drained(self) -> None:
         """Return at once while the caller reads; else when it reads again, or has left."""

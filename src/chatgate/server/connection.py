@@ -344,6 +344,7 @@ class Connection(Taking):
         self._body = ChunkedBody(limit_bytes) if body_bytes == CHUNKED else SizedBody(body_bytes)
         self._wait_for_body()
         if head.expects_continue and not rest:
+            self._state.burst.flush()
             self._transport.write(CONTINUE)
         return rest
 
@@ -360,6 +361,7 @@ class Connection(Taking):
         self._stage = Stage.SERVING
         self._wait_for_body()
         if head.expects_continue and not rest:
+            self._state.burst.flush()
             self._transport.write(CONTINUE)
         if rest:
             self._keep(rest)
@@ -418,6 +420,7 @@ class Connection(Taking):
             self.reply(verdict)
         elif self._phase != Phase.GONE:
             opening = self._state.opening(upgrade.status)
+            self._state.burst.flush()
             self._transport.write(b"%b%b%b\r\n" % (opening, upgrade.headers, accepted))
             self._stage, self._talk = Stage.SWITCHED, Talk(self._state, self._transport, verdict)
 
@@ -499,6 +502,7 @@ class Connection(Taking):
         self._body = self._identified = None
         self._reader.reset()
         self._take_kept()
+        self._state.burst.flush()
         self._transport.write_eof()
         self._wait_until(self._state.clock() + LINGERING_SECONDS)
 
@@ -506,4 +510,5 @@ class Connection(Taking):
         """Close once everything written has left; a caller who does not read is given as long as any slow reader."""
         self._stage, self._known = Stage.CLOSING, None
         self._wait_until(self._state.clock() + self._state.limits.stall_seconds)
+        self._state.burst.flush()
         self._transport.close()

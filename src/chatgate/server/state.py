@@ -13,6 +13,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
+from chatgate.bursts import Burst
 from chatgate.server.limits import WireLimits, connection_cap
 from chatgate.vocabulary.exchange import Gate
 
@@ -43,6 +44,7 @@ class ServerState:
         "_silent_until",
         "_unreported",
         "_wall_clock",
+        "burst",
         "clock",
         "connections",
         "departed",
@@ -67,6 +69,7 @@ class ServerState:
         self.connections: set[Connection | Talk] = set()
         self.departed: set[Run] = set()
         self.draining = False
+        self.burst = Burst()
         self._wall_clock = wall_clock
         form = f"req_{secrets.token_hex(6)}%08x"
         self.new_request_id = map(form.__mod__, itertools.count(1)).__next__

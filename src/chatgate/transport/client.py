@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Callable
 
+from chatgate.bursts import Burst
 from chatgate.transport.answer import FAILED, HEAD, HttpAnswer, StaleConnection
 from chatgate.transport.connection import Connection
 from chatgate.transport.dialling import Dialler
@@ -42,6 +43,7 @@ class Transport:
         self._pool = Pool(clock, keep_idle_seconds, max_idle_per_origin)
         self._dialler = Dialler(ssl_context)
         self._timer: asyncio.TimerHandle | None = None
+        self._burst = Burst()
 
     @property
     def open_connections(self) -> int:
@@ -101,7 +103,7 @@ class Transport:
         says success.
         """
         started_at = self._clock()
-        connection = UploadConnection(request.origin, self._pool, self._clock)
+        connection = UploadConnection(request.origin, self._pool, self._clock, self._burst)
         await self._connect(connection, request, started_at)
         answer = connection.ask(request, started_at, self._clock())
         connection.begin(request, answer)
@@ -138,7 +140,7 @@ class Transport:
         self._pool.sweep(self._clock())
 
     async def _dial(self, request: OutboundRequest, started_at: float) -> Connection:
-        connection = Connection(request.origin, self._pool, self._clock)
+        connection = Connection(request.origin, self._pool, self._clock, self._burst)
         await self._connect(connection, request, started_at)
         return connection
 

@@ -16,6 +16,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from chatgate.bursts import Burst
 from chatgate.transport.answer import BODY, ENDED, HEAD, UNKNOWN, HttpAnswer
 from chatgate.transport.heads import KnownHead, known_head
 from chatgate.transport.signal import Signal
@@ -87,6 +88,7 @@ class Connection(asyncio.Protocol):
         "_may_keep",
         "_parser",
         "_until_close",
+        "burst",
         "clock",
         "deadline",
         "news",
@@ -104,8 +106,9 @@ class Connection(asyncio.Protocol):
     _may_keep: bool
     _until_close: bool
 
-    def __init__(self, origin: Origin, keeper: Keeper, clock: Callable[[], float]) -> None:
+    def __init__(self, origin: Origin, keeper: Keeper, clock: Callable[[], float], burst: Burst) -> None:
         """Wait to be connected; must be made inside the running loop."""
+        self.burst = burst
         self.origin = origin
         self.served = 0
         self.deadline = self.retires_at = inf
@@ -134,7 +137,7 @@ class Connection(asyncio.Protocol):
             self, request.timeouts, started_at, now, request.timeouts.first_token_seconds
         )
         self.deadline = UNKNOWN  # Most answers are there before anybody looks.
-        self.transport.write(request.head + request.body)
+        self.burst.write(self.transport, request.head + request.body)
         return answer
 
     def abort(self) -> None:

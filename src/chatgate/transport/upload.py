@@ -13,6 +13,7 @@ import os
 from math import inf
 from typing import TYPE_CHECKING
 
+from chatgate.bursts import Burst
 from chatgate.transport.answer import HEAD, HttpAnswer
 from chatgate.transport.connection import Connection
 from chatgate.vocabulary.errors import GateError
@@ -35,9 +36,9 @@ class UploadConnection(Connection):
 
     __slots__ = ("_is_sent", "_sending", "_writable", "error")
 
-    def __init__(self, origin: Origin, keeper: Keeper, clock: Callable[[], float]) -> None:
+    def __init__(self, origin: Origin, keeper: Keeper, clock: Callable[[], float], burst: Burst) -> None:
         """Wait to be connected; must be made inside the running loop."""
-        super().__init__(origin, keeper, clock)
+        super().__init__(origin, keeper, clock, burst)
         self.error: GateError | None = None
         self._is_sent = False
         self._sending: asyncio.Task[None] | None = None
