@@ -14,7 +14,7 @@ from chatgate.bursts import MOST, Burst
 async def line() -> AsyncIterator[tuple[asyncio.Transport, socket.socket]]:
     """Yield one end of a connection as a transport, and the other as a socket that does not wait."""
     ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
+    theirs.settimeout(0)
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
     try:
         yield transport, theirs
