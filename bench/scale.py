@@ -41,8 +41,8 @@ CALLING: Final = 64
 
 DESCRIPTORS_PER_CONNECTION: Final = 2.3
 """How many descriptors the gateway wants to have for each connection it takes; some systems do not allow 10 000."""
-CALLS: Final = 500_000
-CALLS_STEP: Final = 100_000
+CALLS: Final = 1_000_000
+CALLS_STEP: Final = 200_000
 ROUNDS: Final = 3
 
 Scaled = dict[str, Any]

@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from chatgate.bursts import MOST, Burst
+from chatgate.bursts import AT_ONCE, FEW, MOST, Burst
 
 
 @asynccontextmanager
@@ -81,3 +81,20 @@ async def test_who_is_gone_keeps_nobody_from_their_piece() -> None:
         await asyncio.sleep(0)
         assert arrived(at_there) == b"kept"
         assert arrived(at_gone) == b""
+
+
+async def test_where_little_is_written_nothing_waits() -> None:
+    """After a turn with few pieces the next ones leave as they come, until it is tried whether there are more again."""
+    burst = Burst()
+    async with line() as (transport, other_end):
+        for _ in range(FEW - 1):
+            burst.write(transport, b".")
+        await asyncio.sleep(0)
+        assert arrived(other_end) == b"." * (FEW - 1)
+        for _ in range(AT_ONCE):
+            burst.write(transport, b"!")
+            assert arrived(other_end) == b"!"
+        burst.write(transport, b"?")
+        assert arrived(other_end) == b""
+        await asyncio.sleep(0)
+        assert arrived(other_end) == b"?"
