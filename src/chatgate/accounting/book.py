@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Final, Literal, cast
 
@@ -106,8 +105,6 @@ class Book:
         """
         journal = Journal(directory, clock, durability=durability, first_segment=int(wall_clock().timestamp()))
         self._means = Means(journal, tariffs, holds, clock, wall_clock)
-        self.begin = partial(Entry, self._means)
-        """Begin a call for which nothing is set aside; as `open`, with the id of the key, "" for none."""
         self._folding = Folding(directory, node, journal, holds, store, clock, wall_clock)
         self.general: tuple[Budget, ...] = ()
         """The budgets of all calls together."""
