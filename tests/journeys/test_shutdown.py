@@ -116,3 +116,14 @@ async def _not_ready(gateway: Gateway) -> None:
             return
         await asyncio.sleep(0.02)
     raise AssertionError("the gateway stays ready after SIGTERM")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_at_the_very_end_changes_nothing(upstream: FakeUpstream, number: signal.Signals) -> None:
+    """Whoever goes on asking until the process is gone sees it end with 0 and without a traceback."""
+    async with gateway_process.running(environment(upstream)) as gateway:
+        while gateway.process.poll() is None:
+            gateway.process.send_signal(number)
+            await asyncio.sleep(0.0005)
+        assert await gateway.ended() == 0
+        assert "Traceback" not in gateway.output()

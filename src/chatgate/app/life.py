@@ -49,6 +49,7 @@ COUNTING_NAME = "chatgate-counts"
 """What the process that counts for the workers is called in lists of processes."""
 
 _STANDARD_INPUT, _STANDARD_OUTPUT = 0, 1
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def _write_to_standard_output(data: bytes) -> None:
@@ -198,7 +199,7 @@ class App:
                 reloading.ask()
 
         async with self.listening(host, port, reuse_port=worker is not None) as address:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _STOPPING:
                 # A signal may reach a worker besides its parent's order, which is then no second one.
                 loop.add_signal_handler(number, stop.set if worker else on_signal)
             loop.add_signal_handler(signal.SIGHUP, _pass if worker else on_hang_up)
@@ -222,6 +223,10 @@ class App:
                 await self.server.drain(0.0, listener_grace_seconds=0.0)
             await draining
             hurrying.cancel()
+        # Who asks once more while the process ends gets a clean end all the same: nothing is under way any more.
+        for number in _STOPPING:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     @property
     def settings(self) -> Settings:
