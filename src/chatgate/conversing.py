@@ -182,6 +182,11 @@ class _Port:
                 self._headers = b""
             self._channel.send(message)
 
+    takes_chunks = False
+
+    def send_chunk(self, chunk: bytes) -> None:
+        """Send nothing: there are no chunks here."""
+
     def finish(self) -> None:
         """End the answer: its last event has said so."""
 

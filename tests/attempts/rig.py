@@ -83,6 +83,14 @@ class Port:
         assert not self.is_finished
         self.sent.append(data)
 
+    takes_chunks = True
+
+    def send_chunk(self, chunk: bytes) -> None:
+        """Hear a piece that is framed."""
+        size, _, data = chunk.partition(b"\r\n")
+        assert data[int(size, 16) :] == b"\r\n"
+        self.send(data[:-2])
+
     def finish(self) -> None:
         """Hear the end."""
         assert not self.is_finished

@@ -11,7 +11,7 @@ from chatgate.protocols.anthropic.upstream import Messages
 from chatgate.protocols.sse import MAX_EVENT_BYTES
 from chatgate.providers.translating import TranslatingSender
 from chatgate.vocabulary.errors import UpstreamError
-from chatgate.vocabulary.exchange import OutboundRequest, Verdict
+from chatgate.vocabulary.exchange import OutboundRequest, PassOn, Verdict
 from chatgate.vocabulary.upstreams import Origin, Timeouts
 from fakes import messages
 
@@ -39,7 +39,11 @@ class Told:
         """Return the next piece."""
         return self.pieces.pop(0) if self.pieces else b""
 
-    async def forward(self, take: Callable[[bytes], Verdict]) -> bool:
+    async def forward(
+        self,
+        take: Callable[[bytes], Verdict],
+        pass_on: PassOn | None = None,  # noqa: ARG002 - as an answer has it
+    ) -> bool:
         """Hand over pieces until no more are wanted."""
         while self.pieces:
             if take(self.pieces.pop(0)) is Verdict.STOP:

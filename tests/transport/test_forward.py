@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import socket
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from chatgate.bursts import Burst
 from chatgate.transport import Transport
+from chatgate.transport.connection import Connection
 from chatgate.vocabulary.errors import UpstreamError
 from chatgate.vocabulary.exchange import Verdict
 from chatgate.vocabulary.upstreams import Timeouts
@@ -149,3 +155,119 @@ async def test_what_says_nothing_does_not_end_the_silence(
             task.cancel()
             answer.close()
         assert await server.open_count_becomes(0)
+
+
+async def test_a_chunk_by_itself_is_offered_as_it_came(transport: Transport) -> None:
+    """Framing and all, and where its data begin; what is declined is taken as ever."""
+    taken: list[bytes] = []
+    offered: list[bytes] = []
+    go_on = asyncio.Event()
+
+    def take(data: bytes) -> Verdict:
+        taken.append(data)
+        go_on.set()
+        return Verdict.MORE
+
+    def pass_on(chunk: bytes, start: int) -> bool:
+        offered.append(chunk)
+        go_on.set()
+        return chunk[start:-2] != b"declined"
+
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        for piece in (HEAD, b"3\r\none\r\n", b"3\r\ntwo\r\n", b"8\r\ndeclined\r\n", b"A\r\n0123456789\r\n", END):
+            go_on.clear()
+            await peer.send(piece)
+            if piece[:1] in b"38A":
+                await go_on.wait()
+
+    async with RawServer(answer) as server:
+        got = await transport.send(outbound(server.port))
+        assert await got.forward(take, pass_on) is True
+        assert taken == [b"one", b"declined"]
+        assert offered == [b"3\r\ntwo\r\n", b"8\r\ndeclined\r\n", b"A\r\n0123456789\r\n"]
+
+
+async def test_a_bug_of_whoever_passes_on_is_raised_where_it_waits(transport: Transport) -> None:
+    """As one of the taker is."""
+    go_on = asyncio.Event()
+
+    def take(data: bytes) -> Verdict:
+        del data
+        go_on.set()
+        return Verdict.MORE
+
+    def pass_on(chunk: bytes, start: int) -> bool:
+        raise LookupError(chunk, start)
+
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HEAD + b"3\r\none\r\n")
+        await go_on.wait()
+        await peer.send(b"3\r\ntwo\r\n")
+
+    async with RawServer(answer) as server:
+        got = await transport.send(outbound(server.port))
+        with pytest.raises(LookupError):
+            await got.forward(take, pass_on)
+        got.close()
+
+
+class _Keeper:
+    """Keeps nothing."""
+
+    def give_back(self, connection: Connection) -> None:
+        """Take it."""
+
+    def lost(self, connection: Connection) -> None:
+        """Forget it."""
+
+
+@given(
+    chunks=st.lists(st.tuples(st.binary(min_size=1, max_size=40), st.sampled_from(["x", "X", "03x"])), max_size=8),
+    places=st.lists(st.integers(0, 400), max_size=12),
+    declines=st.booleans(),
+    by_chunk=st.booleans(),
+)
+# The rest of a size looks like a whole one, and what follows like a whole chunk.
+@example(chunks=[(b"one", "x"), (b"abc\r\n" + b"d" * 14, "x")], places=[9, 17], declines=False, by_chunk=False)
+def test_nothing_is_lost_or_doubled_however_the_body_is_cut(
+    chunks: list[tuple[bytes, str]], places: list[int], *, declines: bool, by_chunk: bool
+) -> None:
+    """Whether reads begin and end at chunks or anywhere else, and whether what is offered is passed on or not."""
+    framed = [format(len(data), form).encode() + b"\r\n" + data + b"\r\n" for data, form in chunks]
+    stream = b"".join(framed) + END
+    at = sorted({0, *(place for place in places if place < len(stream)), len(stream)})
+    pieces = [*framed, END] if by_chunk else [stream[a:b] for a, b in itertools.pairwise(at)]
+    got: list[bytes] = []
+
+    def take(data: bytes) -> Verdict:
+        got.append(data)
+        return Verdict.MORE
+
+    def pass_on(chunk: bytes, start: int) -> bool:
+        if declines and len(chunk) % 2:
+            return False
+        assert int(chunk[: start - 2], 16) == len(chunk) - start - 2
+        got.append(chunk[start:-2])
+        return True
+
+    async def run() -> None:
+        clock = HandClock()
+        request = outbound(1)
+        ours, theirs = socket.socketpair()
+        connection = Connection(request.origin, _Keeper(), clock, Burst())
+        await asyncio.get_running_loop().create_connection(lambda: connection, sock=ours)
+        answer = connection.ask(request, clock(), clock())
+        connection.data_received(HEAD)
+        forwarding = asyncio.ensure_future(answer.forward(take, pass_on))
+        await asyncio.sleep(0)
+        # As the loop would read them; a socket could join them.
+        for piece in pieces:
+            connection.data_received(piece)
+        assert await forwarding is True
+        connection.abort()
+        theirs.close()
+
+    asyncio.run(run())
+    assert b"".join(got) == b"".join(data for data, _ in chunks)

@@ -216,9 +216,11 @@ class Stream:
     async def _forward(self, attempt: Attempt, relay: Relay) -> None:
         """Pass the answer on until its end. Raises the `GateError` by which it broke, if it did."""
         answer, port = attempt.answer, self._port
-        take = self._take if self._resumption is None else self._take_resumed
+        take, pass_on = self._take_resumed, None
+        if self._resumption is None:
+            take, pass_on = self._take, self._pass_on if relay.passes_events and port.takes_chunks else None
         while not relay.done:
-            if await answer.forward(take):
+            if await answer.forward(take, pass_on):
                 if self._resumption is not None:
                     self._send(relay.feed(self._resumption.end()))
                 if not relay.done:
@@ -242,6 +244,16 @@ class Stream:
         if relay.error is not None or port.is_congested:
             return _STOP
         return _MORE if relay.heard else _NOTHING
+
+    def _pass_on(self, chunk: bytes, start: int) -> bool:
+        """Pass a chunk on as it came when it holds just one more piece of the answer."""
+        relay, port = self.relay, self._port
+        assert relay is not None  # noqa: S101 - narrows for the type checker; it is set before
+        if port.is_congested or not relay.goes_on(chunk, start, len(chunk) - 2):
+            return False
+        self._sent += 1
+        port.send_chunk(chunk)
+        return True
 
     def _take_resumed(self, data: bytes) -> Verdict:
         assert self._resumption is not None  # noqa: S101 - narrows for the type checker; it is set before

@@ -13,11 +13,15 @@ import msgspec
 from msgspec import Raw, Struct
 
 from chatgate.protocols import openai_chat, sse
+from chatgate.protocols.chunk_form import NO_FORM, form_of, is_text
 from chatgate.protocols.resume import Transcript
 from chatgate.vocabulary.chat import Usage
 from chatgate.vocabulary.errors import UpstreamError
 
 DONE = b"data: [DONE]\n\n"
+
+MAX_FORMS = 32
+"""How often the form of a stream's events is looked for: it changes when a provider tells the time in each."""
 
 _NULL = Raw(b"null")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -69,9 +73,13 @@ class Relay:
 
     __slots__ = (
         "_choices",
+        "_form",
+        "_forms_left",
         "_going_on",
         "_note",
+        "_say",
         "_splitter",
+        "_suspended",
         "_usual",
         "begun",
         "done",
@@ -90,7 +98,9 @@ class Relay:
         self._splitter = sse.EventSplitter()
         self._choices: dict[int, bool] = {}
         self._usual: _End | None = None
-        self._going_on: list[_End] | None = None  # What all but a few chunks have as their choices, once that is known.
+        # What all but a few chunks have as their choices, once that is known; between events, and inside of one.
+        self._going_on: list[_End] | None = None
+        self._suspended: list[_End] | None = None
         self.begun = False
         self.done = False
         self.error: UpstreamError | None = None
@@ -99,6 +109,9 @@ class Relay:
         self.usage: Usage | None = None
         self.transcript = Transcript()
         self._note = self.transcript.note
+        self._say = self.transcript.say
+        self._form = NO_FORM
+        self._forms_left = MAX_FORMS
 
     @property
     def is_over(self) -> bool:
@@ -107,40 +120,68 @@ class Relay:
 
     def feed(self, data: bytes) -> bytes:
         """Return what the caller gets of this: whole events only."""
-        going_on = self._going_on
-        # One event of one line in one piece is the usual case.
-        is_event = data.find(b"\n") == len(data) - 2 and data.startswith(b"data: {") and data.find(b"\r") < 0
-        if going_on is not None and is_event:
-            try:
-                piece = _decode_piece(data[6:-2])
-            except _UNREADABLE:
-                return self._look_at(data, is_event=True)
-            if piece.choices == going_on and piece.usage is None and piece.error is None:
-                self.heard = True
-                self._note(data)
-                return data
-        return self._look_at(data, is_event=is_event)
+        if self.goes_on(data, 0, len(data)):
+            self.heard = True
+            return data
+        return self._look_at(data)
 
-    def _look_at(self, data: bytes, *, is_event: bool) -> bytes:
+    def goes_on(self, data: bytes, start: int, end: int) -> bool:
+        """Tell whether `data[start:end]` is an event that just goes on with the answer, which is noted then.
+
+        The caller gets it as it is. With any other nothing has happened yet.
+        """
+        going_on = self._going_on
+        if going_on is None:
+            return False
+        form = self._form
+        if data.startswith(form.head, start) and data.endswith(form.tail, start + len(form.head), end):
+            text = data[start + len(form.head) : end - len(form.tail)]
+            if is_text(text):
+                self._say(text)
+                return True
+        if not _is_event(data, start, end):
+            return False
+        event = data[start:end]
+        try:
+            piece = _decode_piece(event[6:])
+        except _UNREADABLE:
+            return False
+        if piece.choices != going_on or piece.usage is not None or piece.error is not None:
+            return False
+        self._note(event)
+        if self._forms_left:  # Where each event has a form of its own, there is no use in looking for it.
+            self._forms_left -= 1
+            self._form = form_of(event) or NO_FORM
+        return True
+
+    def _look_at(self, data: bytes) -> bytes:
         """Look closely at what may be more than one more piece of the answer."""
         done, error = self.done, self.error
         if done or error is not None:
             return b""
         self.heard = False
-        self._going_on = None
+        going_on = self._going_on = self._suspended
         out: list[bytes] = []
         try:
-            if is_event and not self._splitter.tail:
+            if not self._splitter.tail and _is_event(data, 0, len(data)):
                 out.append(self._take(data, data[6:-2]))
             else:
                 for event in self._splitter.feed(data):
+                    if going_on is not None and self.goes_on(event, 0, len(event)):
+                        self.heard = True
+                        out.append(event)
+                        continue
+                    going_on = self._going_on = None
                     out.append(self._take(event, sse.data_of(event)))
                     if self.done:
                         break
         except UpstreamError as broken:
             self.error = broken
-        if self.passes_events and self.begun and self._usual is not None and not (self.is_over or self._splitter.tail):
-            self._going_on = [self._usual]
+        self._going_on = self._suspended = None
+        if self.passes_events and self.begun and self._usual is not None and not self.is_over:
+            self._suspended = [self._usual]
+            if not self._splitter.tail:
+                self._going_on = self._suspended
         return b"".join(out)
 
     def end(self) -> bytes:
@@ -255,6 +296,16 @@ class OpenAIRelay(Relay):
 
     def _comment(self, event: bytes) -> bytes:
         return event
+
+
+def _is_event(data: bytes, start: int, end: int) -> bool:
+    """Tell whether `data[start:end]` is one event of one line, as nearly all are."""
+    return (
+        data.startswith(b"data: {", start)
+        and data.find(b"\n", start) == end - 2
+        and data.startswith(b"\n", end - 1)
+        and data.find(b"\r", start, end) < 0
+    )
 
 
 def _says_something(chunk: bytes) -> bool:

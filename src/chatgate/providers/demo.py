@@ -20,7 +20,7 @@ from chatgate.vocabulary.upstreams import Origin, Upstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from chatgate.vocabulary.exchange import Answer, OutboundRequest
+    from chatgate.vocabulary.exchange import Answer, OutboundRequest, PassOn
 
     Sleep = Callable[[float], Awaitable[object]]
 
@@ -104,7 +104,11 @@ class DemoAnswer:
         """Return the next piece; b"" at the end."""
         return await anext(self._chunks, b"")
 
-    async def forward(self, take: Callable[[bytes], Verdict]) -> bool:
+    async def forward(
+        self,
+        take: Callable[[bytes], Verdict],
+        pass_on: PassOn | None = None,  # noqa: ARG002 - an answer's method
+    ) -> bool:
         """Hand every piece to `take`; False once it wants no more for now."""
         async for chunk in self._chunks:
             if take(chunk) is Verdict.STOP:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from chatgate.protocols.openai_models import Entry
     from chatgate.protocols.translation import Translation
-    from chatgate.vocabulary.exchange import Answer, OutboundRequest, Sender
+    from chatgate.vocabulary.exchange import Answer, OutboundRequest, PassOn, Sender
     from chatgate.vocabulary.upstreams import Protocol
 
 _OK = 200
@@ -95,7 +95,11 @@ class TranslatedAnswer:
                 return out
         return self._decoder.end()
 
-    async def forward(self, take: Callable[[bytes], Verdict]) -> bool:
+    async def forward(
+        self,
+        take: Callable[[bytes], Verdict],
+        pass_on: PassOn | None = None,  # noqa: ARG002 - an answer's method
+    ) -> bool:
         """Hand every piece to `take`, at the moment it arrives."""
         broken: list[UpstreamError] = []
 

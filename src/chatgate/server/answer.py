@@ -54,9 +54,9 @@ class Answering(Writing):
         self._drained: asyncio.Future[None] | None = None
 
     @property
-    def is_congested(self) -> bool:
-        """Tell whether the caller reads more slowly than is sent."""
-        return self._write_paused
+    def takes_chunks(self) -> bool:
+        """Tell whether the pieces of this answer are sent as chunks."""
+        return self._is_chunked
 
     def reply(self, reply: Reply) -> None:
         """Send a whole answer and end it."""
@@ -106,6 +106,13 @@ class Answering(Writing):
         elif data and not self._wants_head_only:
             self._state.burst.write(self._transport, data)
 
+    def send_chunk(self, chunk: bytes) -> None:
+        """Send a piece that is framed already, at once."""
+        if self._is_chunked:
+            self._state.burst.write(self._transport, chunk)
+        else:
+            self._forgive("send a chunk")
+
     def finish(self) -> None:
         """End the body."""
         if self._phase != Phase.STREAMING:
@@ -118,13 +125,13 @@ class Answering(Writing):
 
     async def drained(self) -> None:
         """Return at once while the caller reads; else when it reads again, or has left."""
-        if self._write_paused and self._phase != Phase.GONE:
+        if self.is_congested and self._phase != Phase.GONE:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
     def resume_writing(self) -> None:
         """Go on (called by the transport)."""
-        self._write_paused = False
+        self.is_congested = False
         self._wake()
 
     def _forgive(self, what: str) -> None:

@@ -133,7 +133,7 @@ class Connection(Taking):
         """Take bytes (called by the transport)."""
         known, state = self._known, self._state
         try:
-            if known is not None and self.run is None and not self._write_paused:
+            if known is not None and self.run is None and not self.is_congested:
                 content = data.partition(END_OF_HEAD)[2]
                 before = known.identified
                 if (
@@ -185,7 +185,7 @@ class Connection(Taking):
 
     def expire(self, now: float) -> None:
         """Do what is due at the deadline (called by the sweep)."""
-        if self._write_paused:
+        if self.is_congested:
             if self._is_stalled(now):
                 self.abort()
             return
@@ -228,7 +228,7 @@ class Connection(Taking):
                     self._keep(data)
                     self._loop.call_soon(self._go_on)
                     return
-                case Stage.HEAD if not self._write_paused:
+                case Stage.HEAD if not self.is_congested:
                     data = self._read_head(data)
                     heads += 1
                 case Stage.HEAD | Stage.SERVING:
@@ -268,7 +268,7 @@ class Connection(Taking):
 
     def _go_on(self) -> None:
         """Read the bytes that were put by, if it is their turn."""
-        if self._kept and self._stage == Stage.HEAD and not self._write_paused and self._phase != Phase.GONE:
+        if self._kept and self._stage == Stage.HEAD and not self.is_congested and self._phase != Phase.GONE:
             self.data_received(self._take_kept())
 
     def _read_head(self, data: bytes) -> bytes:
@@ -429,7 +429,7 @@ class Connection(Taking):
             self._end_call(run, error)
             return
         self.run = None
-        self._talk.begin(paused=self._write_paused)
+        self._talk.begin(paused=self.is_congested)
         self._state.connections.discard(self)
         self._hand_over(self._take_kept())
 
@@ -445,7 +445,7 @@ class Connection(Taking):
         state = self._state
         if error is None and self._phase == Phase.ANSWERED and self._keep_alive and not state.draining:
             self._stage = Stage.HEAD
-            if not self._write_paused:
+            if not self.is_congested:
                 self.deadline = state.idle_until
             if self._kept:
                 self._go_on()

@@ -150,11 +150,6 @@ class Talk(Writing):
         """Return how many turns are being served."""
         return len(self._calls)
 
-    @property
-    def is_congested(self) -> bool:
-        """Tell whether the caller reads more slowly than is sent."""
-        return self._write_paused
-
     def say(self, text: bytes) -> None:
         """Send a message, which is UTF-8; nothing once the connection is ending."""
         if self._frames.state is State.OPEN:
@@ -169,7 +164,7 @@ class Talk(Writing):
 
     async def drained(self) -> None:
         """Return at once while the caller reads; else when it reads again, or has left."""
-        if self._write_paused and not self._left:
+        if self.is_congested and not self._left:
             # Each has a future of its own: whoever is cancelled while it waits must not end the waiting of the others.
             waiting = asyncio.get_running_loop().create_future()
             self._drained.append(waiting)
@@ -200,7 +195,7 @@ class Talk(Writing):
 
     def resume_writing(self) -> None:
         """Go on with what waited for a slow reader (called by the transport)."""
-        self._write_paused = False
+        self.is_congested = False
         self._look_again()
         self._wake()
         self._go_on()
@@ -209,7 +204,7 @@ class Talk(Writing):
         """Do what is due (called by the sweep)."""
         limits = self._state.limits
         silent_seconds = now - self._heard_at if self._is_reading else 0.0
-        if self._write_paused:
+        if self.is_congested:
             if self._is_stalled(now):
                 self.abort()
             return
@@ -277,7 +272,7 @@ class Talk(Writing):
     @property
     def _is_full(self) -> bool:
         has_enough = len(self._waiting) >= MAX_WAITING or self._waiting_bytes > self._state.limits.body_bytes
-        return self._write_paused or has_enough
+        return self.is_congested or has_enough
 
     def _hold_if_needed(self) -> None:
         """Read on or stop reading: what a caller sends too much of stays in its own buffers."""
@@ -402,6 +397,6 @@ class Talk(Writing):
 
     def _look_again(self) -> None:
         """Set the deadline, unless it is that of a slow reader."""
-        if not self._write_paused:
+        if not self.is_congested:
             seconds = FAREWELL_SECONDS if self._left else self._state.limits.ping_seconds / 2
             self.deadline = self._state.clock() + seconds

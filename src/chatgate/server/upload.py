@@ -164,7 +164,7 @@ class Taking(Answering):
 
     def _wait_until(self, deadline: float) -> None:
         """Set the deadline, unless it is that of a slow reader."""
-        if not self._write_paused:
+        if not self.is_congested:
             self.deadline = deadline
 
 

@@ -20,22 +20,26 @@ INFINITY: Final = float("inf")
 
 
 class Writing(asyncio.Protocol):
-    """A connection that can be written to. `deadline` is when the sweep looks at it, on the clock of the state."""
+    """A connection that can be written to.
 
-    __slots__ = ("_stalled_bytes", "_state", "_transport", "_write_paused", "deadline")
+    `deadline` is when the sweep looks at it, on the clock of the state; `is_congested` tells whether the caller reads
+    more slowly than is sent.
+    """
+
+    __slots__ = ("_stalled_bytes", "_state", "_transport", "deadline", "is_congested")
 
     _transport: asyncio.Transport
 
     def __init__(self, state: ServerState) -> None:
         """Belong to a server."""
         self._state = state
-        self._write_paused = False
+        self.is_congested = False
         self._stalled_bytes = 0
         self.deadline = INFINITY
 
     def pause_writing(self) -> None:
         """Begin to wait for a slow reader (called by the transport)."""
-        self._write_paused = True
+        self.is_congested = True
         self._stalled_bytes = self._transport.get_write_buffer_size()
         self.deadline = self._state.clock() + self._state.limits.stall_seconds
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from chatgate.transport.signal import Signal
 from chatgate.vocabulary.errors import Kind, Remedy, UpstreamError
-from chatgate.vocabulary.exchange import Verdict
+from chatgate.vocabulary.exchange import PassOn, Verdict
 from chatgate.vocabulary.upstreams import Timeouts
 
 RELEASE_SECONDS = 1.0
@@ -71,14 +71,15 @@ class HttpAnswer(Struct, eq=False, gc=False):
     """The answer to one request, filled by its connection while it arrives.
 
     `received_bytes` counts the body while it is under way, `pieces` is the part of it that nobody took yet. `whole` is
-    the body of a success that came in one piece, once it has ended. The fields without an underscore are the
+    the body of a success that came in one piece, once it has ended; `pass_on` is offered chunks, before they are looked
+    at, while the reader forwards what arrives. The fields without an underscore are the
     connection's to write.
     """
 
     _line: Line
     _timeouts: Timeouts
     _started_at: float
-    _waits_since: float
+    waits_since: float
     _patience_seconds: float
     stage: Stage = HEAD
     status: int = 0
@@ -87,6 +88,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
     pieces: list[bytes] = []
     received_bytes: int = 0
     paused: bool = False
+    pass_on: PassOn | None = None
     _take_piece: Callable[[bytes], Verdict] | None = None
     _trouble: Exception | None = None
     _reason: str = ""
@@ -125,15 +127,18 @@ class HttpAnswer(Struct, eq=False, gc=False):
             await self._line.news
         return self._take()
 
-    async def forward(self, take: Callable[[bytes], Verdict]) -> bool:
+    async def forward(self, take: Callable[[bytes], Verdict], pass_on: PassOn | None = None) -> bool:
         """Hand every piece of the body to `take` at the moment it arrives, without a turn of the loop in between.
 
-        Returns True at the body's regular end, and False once `take` said `STOP`. Raises what `take` raises.
+        A chunk that arrives by itself is offered to `pass_on` first. Returns True at the body's regular end, and False
+        once `take` said `STOP`. Raises what the two raise.
         """
         self._take_piece = take
         try:
             if self.pieces:
                 self._hand_over()
+            if self._is_forwarding():
+                self.pass_on = pass_on
             while self._is_forwarding():
                 if self.stage is ENDED:
                     return True
@@ -141,7 +146,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
                     raise self._error()
                 await self._line.news
         finally:
-            self._take_piece = None
+            self._take_piece = self.pass_on = None
         if self._trouble is not None:
             raise self._trouble
         return False
@@ -173,7 +178,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
                 self._line.give_up("upstream_cut")
             return
         if self._take_piece is None or self._hand_over() is not _NOTHING:
-            self._waits_since = now
+            self.waits_since = now
             if self._patience_seconds != self._timeouts.idle_seconds and not self.paused:
                 self.wait(self._timeouts.idle_seconds)
         if self._take_piece is None:
@@ -209,7 +214,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
     def expire(self, now: float) -> None:
         """End the connection, when the answer takes too long; else say when to look again."""
         ends_at = self._started_at + self._timeouts.total_seconds
-        self._line.deadline = min(self._waits_since + self._patience_seconds, ends_at)
+        self._line.deadline = min(self.waits_since + self._patience_seconds, ends_at)
         if now < self._line.deadline:
             return
         if now >= ends_at:
@@ -219,9 +224,15 @@ class HttpAnswer(Struct, eq=False, gc=False):
         else:
             self._line.give_up("upstream_silent")
 
+    def stop(self, error: Exception) -> None:
+        """End the forwarding: whoever had it forwarded has failed, and is to raise this."""
+        self._trouble = error
+        self._take_piece = self.pass_on = None
+        self.wake()
+
     def wait(self, seconds: float) -> None:
         """Let the present wait last so long from now on, but no longer than the call."""
-        self._waits_since, self._patience_seconds = self._line.clock(), seconds
+        self.waits_since, self._patience_seconds = self._line.clock(), seconds
         self._line.deadline = UNKNOWN
 
     def wake(self) -> None:
@@ -241,7 +252,7 @@ class HttpAnswer(Struct, eq=False, gc=False):
             self._trouble = error
             verdict = _STOP
         if verdict is _STOP:
-            self._take_piece = None
+            self._take_piece = self.pass_on = None
         return verdict
 
     def _untaken_bytes(self) -> int:

@@ -18,6 +18,7 @@ import httptools
 
 from chatgate.bursts import Burst
 from chatgate.transport.answer import BODY, ENDED, HEAD, UNKNOWN, HttpAnswer
+from chatgate.transport.chunks import data_of
 from chatgate.transport.heads import KnownHead, known_head
 from chatgate.transport.signal import Signal
 from chatgate.vocabulary.exchange import OutboundRequest
@@ -80,6 +81,7 @@ class Connection(asyncio.Protocol):
         "_framing_bytes",
         "_in_vain",
         "_interim_count",
+        "_is_between_chunks",
         "_is_fed",
         "_is_whole",
         "_keeper",
@@ -101,6 +103,7 @@ class Connection(asyncio.Protocol):
     _field_count: int
     _framing_bytes: int
     _interim_count: int
+    _is_between_chunks: bool
     _is_fed: bool
     _is_whole: bool
     _may_keep: bool
@@ -179,6 +182,17 @@ class Connection(asyncio.Protocol):
         if answer is None:
             self.abort()
             return
+        pass_on = answer.pass_on
+        if pass_on is not None and self._is_between_chunks and (start := data_of(data)):
+            # Most of a stream are chunks that the caller can have as they came.
+            try:
+                if pass_on(data, start):
+                    answer.received_bytes += len(data) - start - 2
+                    answer.waits_since = self.clock()
+                    return
+            except Exception as error:  # noqa: BLE001 - raised again where it belongs, in the call that forwards
+                answer.stop(error)
+                return
         if known is not None and not self._is_fed and (body := known.body_of(data)) is not None:
             answer.status, answer.headers, answer.stage = _OK, known.headers, ENDED
             answer.whole, answer.pieces = body, [body]
@@ -198,6 +212,7 @@ class Connection(asyncio.Protocol):
         received_before = answer.received_bytes
         is_first, self._is_fed = not self._is_fed, True
         self._framing_bytes += len(data)
+        self._is_between_chunks = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -214,6 +229,8 @@ class Connection(asyncio.Protocol):
             self._may_keep = may_keep
             answer.end()
             return True
+        if self._is_between_chunks and not data.endswith(b"\r\n"):
+            self._is_between_chunks = False  # The next chunk's size has begun.
         if answer.received_bytes != received_before:
             self._framing_bytes = 0
             answer.progress(self.clock())
@@ -282,6 +299,14 @@ class Connection(asyncio.Protocol):
         answer.status = status
         answer.stage = BODY
 
+    def on_chunk_header(self) -> None:
+        """Note that a chunk has begun."""
+        self._is_between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """Note that a chunk has ended."""
+        self._is_between_chunks = True
+
     def on_body(self, piece: bytes) -> None:
         """Hand a piece of the body over."""
         answer = self._answer
@@ -308,6 +333,7 @@ class Connection(asyncio.Protocol):
         self._field_count = 0
         self._framing_bytes = 0
         self._interim_count = 0
+        self._is_between_chunks = False
         self._is_fed = False
         self._is_whole = False
         self._may_keep = True

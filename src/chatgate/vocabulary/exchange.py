@@ -10,6 +10,7 @@ error; `Admitted` is among the attempts, which know routes. The ports say what t
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -21,7 +22,7 @@ from chatgate.vocabulary.identity import Caller
 from chatgate.vocabulary.upstreams import Origin, Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping
 
 
 class Operation(enum.StrEnum):
@@ -254,6 +255,11 @@ class Verdict(enum.Enum):
     """Nothing more is wanted for now."""
 
 
+PassOn = Callable[[bytes, int], bool]
+"""Takes a chunk (RFC 9112 section 7.1) as it came, size line and all, and where its data begins; the CRLF after them is
+its end. Returns False, having done nothing, when the data has to be looked at."""
+
+
 class Answer(Protocol):
     """What an upstream answers; made by a `Sender`, always closed by whoever got it.
 
@@ -281,9 +287,10 @@ class Answer(Protocol):
     async def next_chunk(self) -> bytes:
         """Return the next piece of the body as soon as there is one; b"" once, at its regular end."""
 
-    async def forward(self, take: Callable[[bytes], Verdict]) -> bool:
+    async def forward(self, take: Callable[[bytes], Verdict], pass_on: PassOn | None = None) -> bool:
         """Hand every piece of the body to `take`, at the moment it arrives.
 
+        A chunk of the body that arrived by itself may be offered to `pass_on` first; `take` gets what that declines.
         Returns True at the body's regular end, and False once `take` said `STOP`.
         """
 
@@ -333,6 +340,13 @@ class CallerPort(Protocol):
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body, at once."""
+
+    @property
+    def takes_chunks(self) -> bool:
+        """Tell whether the pieces of the answer that has begun are sent as chunks of HTTP."""
+
+    def send_chunk(self, chunk: bytes) -> None:
+        """Send a piece of the body that is framed already, at once, where `takes_chunks` says so."""
 
     def finish(self) -> None:
         """End the body."""

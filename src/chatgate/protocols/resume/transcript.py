@@ -15,6 +15,9 @@ from chatgate.vocabulary.errors import UpstreamError
 FOLD_BYTES = 64 << 10
 """So much of a stream is kept as it came before it is read and reduced to its text."""
 
+MANY_PIECES = 256
+"""So many pieces of text are kept as they came before they are joined."""
+
 MAX_CHOICES, MAX_CALLS = 16, 128
 """How many choices, and tool calls in all of them, a stream may have that can still be resumed."""
 
@@ -94,6 +97,7 @@ class ToolCall(Struct, frozen=True):
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 _decode_chunks = msgspec.json.Decoder(list[Chunk]).decode
+_decode_text = msgspec.json.Decoder(str).decode
 _decode_text_chunks = msgspec.json.Decoder(list[_TextChunk]).decode
 
 
@@ -113,6 +117,7 @@ class Transcript:
     __slots__ = (
         "_comparable",
         "_events",
+        "_said",
         "_size",
         "calls",
         "choices",
@@ -128,6 +133,7 @@ class Transcript:
     def __init__(self) -> None:
         """Start with nothing said."""
         self._events: list[bytes] = []
+        self._said: list[bytes] = []
         self._size = 0
         self._comparable = True
         self.id: str | None = None
@@ -142,10 +148,21 @@ class Transcript:
 
     def note(self, events: bytes) -> None:
         """Take note of whole events that were passed on."""
+        if self._said:
+            self._join()
         self._events.append(events)
         self._size += len(events)
         if self._size > FOLD_BYTES:
             self.read()
+
+    def say(self, text: bytes) -> None:
+        """Take note of a piece of the first choice's content that was passed on, as it stands in JSON."""
+        said = self._said
+        if self._events:
+            self.read()
+        said.append(text)
+        if len(said) >= MANY_PIECES:
+            self._join()
 
     @property
     def is_resumable(self) -> bool:
@@ -176,6 +193,8 @@ class Transcript:
 
     def read(self) -> None:
         """Read what was noted since the last time."""
+        if self._said:
+            self._join()
         if not self._events:
             return
         events = b"".join(self._events)
@@ -191,6 +210,22 @@ class Transcript:
         for key, said in pieces.items():
             self.texts[key] = self.texts.get(key, "") + "".join(said)
         self.content_chunks += len(pieces.get(CONTENT, ()))
+        self._limit()
+
+    def _join(self) -> None:
+        """Add to the text what was said since the last time."""
+        said = self._said
+        self.content_chunks += len(said)
+        if self._comparable:
+            try:
+                text = _decode_text(b'"%b"' % b"".join(said))
+                self.texts[CONTENT] = self.texts.get(CONTENT, "") + text
+            except UNREADABLE:
+                self._comparable = False
+            self._limit()
+        said.clear()
+
+    def _limit(self) -> None:
         if sum(map(len, self.texts.values())) > MAX_TEXT_CHARACTERS:
             self._comparable = False
         if not self._comparable:
