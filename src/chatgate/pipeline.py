@@ -35,7 +35,7 @@ from chatgate.vocabulary.exchange import Decoded, Identified, Outcome, Reply, Se
 from chatgate.vocabulary.money import format_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from chatgate.admission.running import Running
     from chatgate.admitting import Admitting
@@ -272,32 +272,26 @@ class Pipeline:
 
     async def _stream(self, call: _Call, admitted: Admitted, plan: Plan) -> None:
         """Have a stream carried to the caller."""
-        dialect = call.dialect
-
-        def head_of(answering: Plan | None) -> bytes:
-            return self._headers_of(admitted, answering, stream.attempt, dialect.stream_head)
-
-        def settle() -> Awaitable[None] | None:
-            call.settled.outcome, call.settled.status = _COMPLETED, _OK
-            self._write_down(call, admitted)
-            if stream.relay is None or not (self._is_durable or admitted.decoded.asked.foreign is not None):
-                return None
-            return self._keep(admitted, stream.relay)
-
         stream = call.stream = Stream(
             self._calling,
             admitted,
-            dialect,
+            call.dialect,
             plan,
             call.port,
-            head_of,
-            settle,
+            self._headers_of,
             self._clock,
-            drains=self._leaving.drains,
+            self._clock(),
+            self._leaving.drains,
         )
         self._streams.add(stream)
         try:
             await stream.carry()
+            call.settled.outcome, call.settled.status = _COMPLETED, _OK
+            self._write_down(call, admitted)
+            if self._is_durable or admitted.decoded.asked.foreign is not None:
+                assert stream.relay is not None  # noqa: S101 - narrows for the type checker; it has ended
+                await self._keep(admitted, stream.relay)
+            stream.finish()
         finally:
             self._streams.discard(stream)
             if stream.is_started:

@@ -19,7 +19,7 @@ from chatgate.accounting.holds import Budget, Holds, Refusal
 from chatgate.accounting.journal import Journal
 from chatgate.accounting.prices import PriceList
 from chatgate.admission.limits import NOTHING, Limits
-from chatgate.attempts.attempt import Trying
+from chatgate.attempts.attempt import Attempt, Trying
 from chatgate.attempts.calling import Calling
 from chatgate.attempts.stages import Admitted
 from chatgate.attempts.stream import Stream
@@ -191,7 +191,22 @@ class Rig:
         """Return a stream that is ready to be carried to `port`."""
         admitted = self.admitted(stream=True)
         plan = self.calling.plan(admitted)
-        return Stream(self.calling, admitted, self.dialect, plan, self.port, head_of, lambda: None, self.clock)
+        return Stream(
+            self.calling,
+            admitted,
+            self.dialect,
+            plan,
+            self.port,
+            head_of,
+            self.clock,
+            self.clock(),
+        )
+
+    async def carry(self, stream: Stream | None = None) -> None:
+        """Carry a stream, or a new one, and let its caller see the end."""
+        stream = stream or self.stream()
+        await stream.carry()
+        stream.finish()
 
     def plan(self, *, stream: bool = False) -> tuple[Admitted, Plan]:
         """Return a call and its way."""
@@ -214,6 +229,7 @@ def _no_money(call_id: str, budgets: tuple[Budget, ...], nano_usd: int | None) -
     raise AssertionError(call_id, budgets, nano_usd)
 
 
-def head_of(plan: Plan | None) -> bytes:
+def head_of(admitted: Admitted, plan: Plan | None, attempt: Attempt | None, type_lines: bytes) -> bytes:
     """Return a head that tells whether it is known who answers."""
+    del admitted, attempt, type_lines
     return HEAD if plan is None else FULL_HEAD

@@ -31,7 +31,7 @@ async def test_the_head_waits_for_the_first_word(rig: Rig, first: FakeUpstream) 
     tap = Tap(1)
     first.queue(scripts.stream(EVENTS, tap=tap))
     stream = rig.stream()
-    task = asyncio.create_task(stream.carry())
+    task = asyncio.create_task(rig.carry(stream))
     await first.called()
     await asyncio.sleep(0.05)  # What should not happen tells nobody that it did not.
     assert (rig.port.heads, stream.is_started, stream.first_token_at) == ([], False, None)
@@ -52,7 +52,7 @@ async def test_a_caller_who_waits_for_the_first_word_gets_comments(rig: Rig, fir
     tap = Tap()
     first.queue(scripts.stream(EVENTS, tap=tap))
     stream = rig.stream()
-    task = asyncio.create_task(stream.carry())
+    task = asyncio.create_task(rig.carry(stream))
     await first.called()
     began_at = rig.clock.now
     stream.tick(began_at + KEEP_ALIVE_SECONDS - 0.1)
@@ -73,7 +73,7 @@ async def test_comments_fill_silences_between_words(rig: Rig, first: FakeUpstrea
     tap = Tap(2)
     first.queue(scripts.stream(EVENTS, tap=tap))
     stream = rig.stream()
-    task = asyncio.create_task(stream.carry())
+    task = asyncio.create_task(rig.carry(stream))
     await until(lambda: bool(rig.port.sent))
     said = list(rig.port.sent)
     now = rig.clock.now + 100
@@ -102,7 +102,7 @@ async def test_a_failure_after_comments_is_raised_with_the_head_gone(
     first.queue(*[scripts.beginning(EVENTS[:1], tap, scripts.raw(b"", then="close"))] * 3)
     second.queue(*[scripts.whole(scripts.error_body("boom"), 500)] * 3)
     stream = rig.stream()
-    task = asyncio.create_task(stream.carry())
+    task = asyncio.create_task(rig.carry(stream))
     await first.called()
     stream.tick(rig.clock.now + KEEP_ALIVE_SECONDS)
     tap.let(10)
@@ -120,7 +120,7 @@ async def test_a_slow_reader_slows_the_upstream(rig: Rig, first: FakeUpstream) -
     reads = asyncio.Event()
 
     rig.port.reads = reads
-    task = asyncio.create_task(rig.stream().carry())
+    task = asyncio.create_task(rig.carry())
     await until(lambda: bool(rig.port.sent))
     rig.port.is_congested = True
     tap.let()
@@ -150,7 +150,7 @@ async def test_whoever_cancels_a_stream_closes_it(
     ends = {"rescue": scripts.silent(), "resuming": scripts.stream(EVENTS[:2], end=b"", close=False, then="hang")}
     second.queue(ends.get(when, scripts.silent()))
     stream = rig.stream()
-    task = asyncio.create_task(stream.carry())
+    task = asyncio.create_task(rig.carry(stream))
     await first.called()
     if when in {"rescue", "resuming"}:
         await until(lambda: bool(rig.port.sent))
@@ -174,7 +174,7 @@ async def test_the_connection_is_kept_after_a_whole_stream(rig: Rig, first: Fake
     """The end of the body may come a moment after the end mark."""
     for _ in range(3):
         rig.port = type(rig.port)()
-        await rig.stream().carry()
+        await rig.carry()
         await until(lambda: rig.transport.idle_connections == 1)
     assert len(first.connections) == 1
     assert rig.transport.calls_in_flight == 0
@@ -196,7 +196,7 @@ async def test_an_event_that_comes_alone_is_read_as_any_other(rig: Rig, first: F
     events = [WRITTEN[how](event) for event in EVENTS]
     tap = Tap(2)
     first.queue(scripts.stream(events, tap=tap))
-    task = asyncio.create_task(rig.stream().carry())
+    task = asyncio.create_task(rig.carry())
     await until(lambda: b"".join(rig.port.sent) == b"".join(events[:2]))
     for number in range(3, len(events) + 1):
         tap.let()

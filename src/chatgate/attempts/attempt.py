@@ -54,6 +54,10 @@ class Dialect(Protocol):
     """The part of a caller's protocol that speaks of answers."""
 
     @property
+    def stream_head(self) -> bytes:
+        """Return the header lines of a stream."""
+
+    @property
     def keep_alive(self) -> bytes:
         """Return what keeps a silent stream open, b"" for nothing."""
 

@@ -10,7 +10,9 @@ While there is nothing to send, comments keep the connection open, for proxies c
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from chatgate.attempts.attempt import Attempt
 from chatgate.protocols import document, openai_chat
@@ -36,70 +38,40 @@ KEEP_ALIVE_SECONDS = 15.0
 _MORE, _NOTHING, _STOP = Verdict.MORE, Verdict.NOTHING, Verdict.STOP
 
 
-class Stream:
-    """One stream. `is_started` tells whether the caller has its head, `first_token_at` when its first word left."""
+class Teller(Protocol):
+    """What knows what the head of an answer says."""
 
-    __slots__ = (
-        "_admitted",
-        "_beginning",
-        "_calling",
-        "_clock",
-        "_dialect",
-        "_drains",
-        "_head_of",
-        "_last",
-        "_port",
-        "_quiet_since",
-        "_resumption",
-        "_seen",
-        "_sent",
-        "_settle",
-        "attempt",
-        "first_token_at",
-        "is_started",
-        "plan",
-        "relay",
-    )
+    def __call__(self, admitted: Admitted, plan: Plan | None, attempt: Attempt | None, type_lines: bytes) -> bytes:
+        """Return the header lines, with what they say about the target that answers once there is a plan."""
 
-    def __init__(  # noqa: PLR0913 - all that one stream needs of its call
-        self,
-        calling: Calling,
-        admitted: Admitted,
-        dialect: Dialect,
-        plan: Plan,
-        port: CallerPort,
-        head_of: Callable[[Plan | None], bytes],
-        settle: Callable[[], Awaitable[None] | None],
-        clock: Callable[[], float],
-        *,
-        drains: bool = False,
-    ) -> None:
-        """`head_of` gives the header lines, with what they say about the target that answers once there is one.
 
-        `settle` writes the call's end down; what it returns, if anything, has to be waited for before the caller may
-        see the end. With `drains` the answer is begun so that it may outlive its caller.
-        """
-        self._calling = calling
-        self._admitted = admitted
-        self._dialect = dialect
-        self._port = port
-        self._head_of = head_of
-        self._settle = settle
-        self._last = b""
-        self._clock = clock
-        self._drains = drains
-        self._beginning: asyncio.Future[Attempt] | None = None
-        self._sent = self._seen = 0
-        self._quiet_since = clock()
-        self._resumption: Resumption | None = None
-        self.plan = plan
-        self.attempt: Attempt | None = None
-        self.relay: Relay | None = None
-        self.is_started = False
-        self.first_token_at: float | None = None
+class Stream(Struct, eq=False):
+    """One stream. `is_started` tells whether the caller has its head, `first_token_at` when its first word left.
+
+    With `_drains` the answer is begun so that it may outlive its caller.
+    """
+
+    _calling: Calling
+    _admitted: Admitted
+    _dialect: Dialect
+    plan: Plan
+    _port: CallerPort
+    _head_of: Teller
+    _clock: Callable[[], float]
+    _quiet_since: float
+    _drains: bool = False
+    attempt: Attempt | None = None
+    relay: Relay | None = None
+    is_started: bool = False
+    first_token_at: float | None = None
+    _beginning: asyncio.Future[Attempt] | None = None
+    _last: bytes = b""
+    _sent: int = 0
+    _seen: int = 0
+    _resumption: Resumption | None = None
 
     async def carry(self) -> None:
-        """Carry the stream to its end. Raises the `GateError` by which it broke, if it did."""
+        """Carry the stream to its end, but for what ends it. Raises the `GateError` by which it broke, if it did."""
         beginning: Awaitable[Attempt] = self._calling.stream(self._admitted, self._dialect, self.plan)
         if self._drains:
             self._beginning = asyncio.ensure_future(beginning)
@@ -116,9 +88,11 @@ class Stream:
                     break
                 self._calling.trying.failed(attempt, error, self._admitted)
                 attempt = await self._rescue(relay, error)
-        waiting = self._settle()
-        if waiting is not None:
-            await waiting
+
+    def finish(self) -> None:
+        """Let the caller see the end, once it is written down."""
+        attempt = self.attempt
+        assert attempt is not None  # noqa: S101 - narrows for the type checker; it has been carried to its end
         self._port.send(self._last)
         self._port.finish()
         attempt.answer.release()
@@ -203,10 +177,11 @@ class Stream:
     def _start(self, plan: Plan | None) -> None:
         if not self.is_started:
             self.is_started = True
-            self._port.start_stream(200, self._head_of(plan))
+            head = self._head_of(self._admitted, plan, self.attempt, self._dialect.stream_head)
+            self._port.start_stream(200, head)
 
     def _send(self, out: bytes) -> None:
-        """Pass something on; what ends the answer is held back until the end is written down."""
+        """Pass something on; what ends the answer is held back for `finish`."""
         if self.relay is not None and self.relay.done:
             self._last += out
         elif out:
