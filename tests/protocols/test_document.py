@@ -311,6 +311,13 @@ def test_a_missing_field_is_added_at_the_end(body: bytes, spliced: bytes) -> Non
     assert document.parse(body).splice({"model": b'"m"'}) == spliced
 
 
+@pytest.mark.parametrize("body", [b'{"a":1}', b'{"a":"}"}\n', b' {"a" : {"b":2} }  ', b'{"\\u0061":"}","b":1} '])
+def test_members_that_are_surely_new_are_added_without_a_search(body: bytes) -> None:
+    """They come to stand where a missing field would."""
+    checked = document.parse(body)
+    assert checked.extended(b'"model":"m"') == checked.splice({"model": b'"m"'})
+
+
 def test_no_changes_change_nothing() -> None:
     """An object with nothing to change stays byte for byte."""
     body = b' {"a" : 1.50,\n"b":"\\u00e9"}  '

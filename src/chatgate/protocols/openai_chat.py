@@ -127,6 +127,7 @@ _decode_counts = msgspec.json.Decoder(_Counts).decode
 _TEXT_LIST_OR_NULL = frozenset(b'"[n')
 _PLAIN_FIELDS = frozenset(_Request.__struct_fields__) - {"stream_options"}
 _NUMBERS = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
+_USAGE_WANTED = b'"stream_options":{"include_usage":true}'
 _NO_ERRORS = (b"{}", b'""')
 _NOT_WRITTEN = frozenset({"id", "role", "type", "thoughtSignature", "inlineData"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -214,8 +215,11 @@ def encode_request(chat: ChatCall, target: Target) -> bytes:
         return _encode_own(chat, model, upstream)
     if upstream.unknown or not upstream.takes_stream_options:
         asked = _in_words_of(upstream, asked)
-    elif model == chat.asked_model and (chat.wants_usage or not chat.stream):
-        return asked.body
+    elif model == chat.asked_model:
+        if chat.wants_usage or not chat.stream:
+            return asked.body
+        if "stream_options" not in asked.fields:
+            return asked.extended(_USAGE_WANTED)
     changes = {}
     if model != chat.asked_model:
         changes["model"] = msgspec.json.encode(model)

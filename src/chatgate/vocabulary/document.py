@@ -25,6 +25,12 @@ class Document(Struct, frozen=True, gc=False):
         raw = self.fields.get(field)
         return None if raw is None else msgspec.json.decode(raw)
 
+    def extended(self, members: bytes) -> bytes:
+        """Return the body with members behind its last one; there must be one, and none of these before."""
+        body = self.body
+        end = body.rindex(b"}")
+        return b"%b,%b%b" % (body[:end], members, body[end:])
+
     def splice(self, changes: dict[str, bytes]) -> bytes:
         """Return the body with some fields' values replaced or added; every other byte stays as it came."""
         spans = locate(self.body, self.fields)
