@@ -45,6 +45,7 @@ MAX_ERROR_BYTES = 64 << 10
 
 _OK = 200
 _JSON_TYPES = frozenset({b"application/json", b"application/json; charset=utf-8"})
+_EVENT_TYPES = frozenset({b"text/event-stream", b"text/event-stream; charset=utf-8"})
 _CHAT: WireProtocol = "openai_chat"
 _PROVIDER_KEY = KeyKind.PROVIDER
 _MORE, _NOTHING, _STOP = Verdict.MORE, Verdict.NOTHING, Verdict.STOP
@@ -87,8 +88,9 @@ class Attempt(Struct, gc=False):
     `serial` counts the tries of the call from 1. `secret` is the key that is shown there, "" for none, `number` the
     try's number there. `receipt` is what it has taken of limits by upstream. `answer` is there once its head is. A
     whole answer ends up in `body`, and without a `usage` `got_bytes` of text were in it. A stream's `relay` turns it
-    into the caller's, who gets `held` of it so far. `dropped` are the fields that were left out of what was asked, and
-    `passes_type` says that the answer goes on with its own type; with either of them it `is_special`.
+    into the caller's, who gets `held` of it so far; `can_wait` says that comments are a reason to wait longer for its
+    first word. `dropped` are the fields that were left out of what was asked, and `passes_type` says that the answer
+    goes on with its own type; with either of them it `is_special`.
     """
 
     serial: int
@@ -102,6 +104,7 @@ class Attempt(Struct, gc=False):
     got_bytes: int = 0
     relay: Relay | None = None
     held: list[bytes] = []
+    can_wait: bool = False
     dropped: tuple[str, ...] = ()
     passes_type: bool = False
     is_special: bool = False
@@ -109,6 +112,17 @@ class Attempt(Struct, gc=False):
     is_done: ClassVar[bool] = False
     first_token_at: ClassVar[float | None] = None
     """As of a stream: of what is not whole the last word is not known, and of what is the first is not."""
+
+    def hear(self, data: bytes) -> Verdict:
+        """Take what has arrived of a stream before its first word, which is enough."""
+        relay = self.relay
+        assert relay is not None  # noqa: S101 - narrows for the type checker; it is a stream's
+        out = relay.feed(data)
+        if out:
+            self.held.append(out)
+        if relay.begun or relay.done or relay.error is not None:
+            return _STOP
+        return _MORE if self.can_wait else _NOTHING
 
     def close(self) -> None:
         """End what is still open. May be called again."""
@@ -221,27 +235,29 @@ class Trying:
 
         `can_wait` says that comments are a reason to wait longer for that word, as there is no other target.
         """
-        written = self._written(admitted.decoded, candidate.target)
-        receipt = await self._take(admitted, candidate) if self._limits_attempts else None
-        attempt, decoded = self._begin(admitted, serial, candidate, receipt), admitted.decoded
-        speaking = dialect.at(_answers_in(candidate.target.upstream, decoded.asked))
-        relay, held = speaking.relay(decoded.asked), attempt.held
-        attempt.relay = relay
-        silence = _MORE if can_wait else _NOTHING
-
-        def take(data: bytes) -> Verdict:
-            out = relay.feed(data)
-            if out:
-                held.append(out)
-            if relay.begun or relay.done or relay.error is not None:
-                return _STOP
-            return silence
-
+        asked, upstream = admitted.decoded.asked, candidate.upstream
+        plain = self._plain.get(upstream.name) if asked.foreign is None and not candidate.is_silent else None
+        if plain is None:
+            written = self._written(admitted.decoded, candidate.target)
+            receipt = await self._take(admitted, candidate) if self._limits_attempts else None
+            dialect = dialect.at(_answers_in(candidate.target.upstream, asked))
+            attempt = self._begin(admitted, serial, candidate, receipt)
+        else:
+            attempt = self._begin(admitted, serial, candidate)
+        relay = attempt.relay = dialect.relay(asked)
+        attempt.can_wait = can_wait
         try:
-            attempt.answer = await self._send(attempt, admitted, left_seconds, written)
-            await self._judge_head(attempt, decoded)
-            if await attempt.answer.forward(take) and not relay.done:
-                held.append(relay.end())
+            if plain is None:
+                answer = await self._send(attempt, admitted, left_seconds, written)
+            else:
+                body = openai_chat.encode_request(asked.chat, candidate.target)
+                request = plain.write(body, attempt.secret, left_seconds)
+                answer = await plain.send(request, upstream.budget.try_take)
+            attempt.answer = answer
+            if answer.status != _OK or answer.headers.get(b"content-type") not in _EVENT_TYPES:
+                await self._judge_head(attempt, admitted.decoded)
+            if await answer.forward(attempt.hear) and not relay.done:
+                attempt.held.append(relay.end())
             _check_begun(relay)
         except GateError as error:
             raise self._failed_before(attempt, error, admitted) from None

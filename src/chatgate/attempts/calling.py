@@ -102,14 +102,21 @@ class Calling:
 
         return await self._until_answered(admitted, plan, make, wait_seconds)
 
-    def stream(self, admitted: Admitted, dialect: Dialect, plan: Plan) -> Coroutine[None, None, Attempt]:
+    async def stream(self, admitted: Admitted, dialect: Dialect, plan: Plan) -> Attempt:
         """Return a stream that has said its first word. Raises as `whole` does."""
+        wait_seconds: float | None = None
+        if self._hedges is None:
+            can_wait = plan.route.is_last or not plan.can_go_elsewhere(self._clock())
+            try:  # As nearly always, one is enough.
+                return await self.trying.stream(admitted, dialect, 1, plan.candidate, None, can_wait=can_wait)
+            except GateError as error:
+                wait_seconds = plan.after(error, self._clock())
 
         def make(candidate: Candidate, left_seconds: float | None) -> Coroutine[None, None, Attempt]:
             can_wait = not plan.can_go_elsewhere(self._clock())
             return self.trying.stream(admitted, dialect, plan.attempts, candidate, left_seconds, can_wait=can_wait)
 
-        return self._until_answered(admitted, plan, make)
+        return await self._until_answered(admitted, plan, make, wait_seconds)
 
     async def wait(self, seconds: float) -> None:
         """Wait between two tries."""

@@ -143,9 +143,10 @@ class Candidate:
         return self.is_silent and self.circuit.state is not CLOSED and not self.circuit.is_probe(number)
 
     def succeeded(self, number: int) -> None:
-        """Note that it answers."""
-        self.is_silent = False
-        self.circuit.succeeded(number)
+        """Note that it answers, where that is news."""
+        if self.is_silent or not self.circuit.is_calm:
+            self.is_silent = False
+            self.circuit.succeeded(number)
 
     def failed(self, error: GateError, now: float, number: int) -> None:
         """Note what a failure says about the target."""

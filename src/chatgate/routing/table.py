@@ -57,7 +57,8 @@ class Route:
     `name` is the configured one, of a wildcard the pattern: there are only as many as the operator wrote. `tiers` are
     the candidates by priority, lowest number first, no tier empty; `candidates` are the same in one row. `fallbacks`
     come after all of them, best first: the model's own, then those of the fallbacks, each once. `context_tokens` is the
-    largest window known of a candidate, None when none is known. `only` is the candidate of a model that has just one.
+    largest window known of a candidate, None when none is known. `only` is the candidate of a model that has just one,
+    and `is_last` says that no fallback follows it either.
     `needs_key` says that every candidate wants a key and has none, `takes_keys` that one of them takes the caller's.
     """
 
@@ -66,6 +67,7 @@ class Route:
         "candidates",
         "context_tokens",
         "fallbacks",
+        "is_last",
         "name",
         "needs_key",
         "only",
@@ -83,6 +85,7 @@ class Route:
         self.fallbacks = fallbacks
         self.candidates = tuple(candidate for tier in tiers for candidate in tier)
         self.only = self.candidates[0] if len(self.candidates) == 1 else None
+        self.is_last = self.only is not None and not fallbacks
         targets = [candidate.target for candidate in self.candidates]
         self.takes_keys = any(target.upstream.is_default for target in targets)
         self.needs_key = all(target.upstream.key_needed and not target.api_key for target in targets)
