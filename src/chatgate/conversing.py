@@ -167,9 +167,10 @@ class _Port:
         else:
             self._channel.send(turns.error_message(reply, self._lane))
 
-    def start_stream(self, status: int, headers: bytes) -> None:  # noqa: ARG002 - a port's method
+    def start_stream(self, status: int, headers: bytes, first: bytes = b"") -> None:  # noqa: ARG002 - a port's method
         """Begin an answer; its first message will say what the head says."""
         self._headers = headers
+        self.send(first)
 
     def send(self, data: bytes) -> None:
         """Send the events that are in a piece of a stream; there are only whole ones."""
@@ -187,8 +188,9 @@ class _Port:
     def send_chunk(self, chunk: bytes) -> None:
         """Send nothing: there are no chunks here."""
 
-    def finish(self) -> None:
-        """End the answer: its last event has said so."""
+    def finish(self, last: bytes = b"") -> None:
+        """End the answer: its last event says so."""
+        self.send(last)
 
     def cancel(self, message: str) -> None:
         """Cancel the turn, with a message."""

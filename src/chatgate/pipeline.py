@@ -345,8 +345,7 @@ class Pipeline:
         if stream is not None and stream.is_started:
             said = self._refusals.event(surface, error, identified.language, envelope.request_id, stream.relay)
             if said:  # Otherwise nothing can say so but the end of the connection.
-                port.send(said)
-                port.finish()
+                port.finish(said)
             return
         more = error.standing
         if more is None:

@@ -70,12 +70,14 @@ class Port:
         """Refuse: streams are not replied to."""
         raise AssertionError(reply)
 
-    def start_stream(self, status: int, headers: bytes) -> None:
+    def start_stream(self, status: int, headers: bytes, first: bytes = b"") -> None:
         """Hear the head, which comes first and once."""
         assert status == 200
         assert not self.heads
         assert not self.sent
         self.heads.append(headers)
+        if first:
+            self.send(first)
 
     def send(self, data: bytes) -> None:
         """Hear a piece."""
@@ -91,8 +93,10 @@ class Port:
         assert data[int(size, 16) :] == b"\r\n"
         self.send(data[:-2])
 
-    def finish(self) -> None:
+    def finish(self, last: bytes = b"") -> None:
         """Hear the end."""
+        if last:
+            self.send(last)
         assert not self.is_finished
         self.is_finished = True
 

@@ -152,6 +152,9 @@ class FakeGate:
                     port.send(b"piece %d\n" % number)
                     await asyncio.sleep(0)
                 port.finish()
+            case ["ends"]:
+                port.start_stream(200, TEXT, b"first\n")
+                port.finish(b"last\n")
             case ["flood"]:
                 await self._flood(port)
             case ["hold" | "stubborn"]:

@@ -39,6 +39,27 @@ def test_a_stream_is_chunked(server: RunningServer) -> None:
         assert answer(connection).read() == PIECES
 
 
+@pytest.mark.parametrize(
+    ("ask", "body"),
+    [
+        (b"POST /ends HTTP/1.1\r\nHost: a\r\n\r\n", b"6\r\nfirst\n\r\n5\r\nlast\n\r\n0\r\n\r\n"),
+        (b"POST /ends HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", b"6\r\nfirst\n\r\n5\r\nlast\n\r\n0\r\n\r\n"),
+        (b"POST /ends HTTP/1.0\r\n\r\n", b"first\nlast\n"),
+        (b"HEAD /ends HTTP/1.1\r\nHost: a\r\n\r\n", b""),
+    ],
+)
+def test_a_stream_may_begin_with_its_first_piece_and_end_with_its_last(
+    server: RunningServer, ask: bytes, body: bytes
+) -> None:
+    """They are framed as any other, and what follows on the connection is another answer."""
+    with server.connect() as connection:
+        connection.sendall(ask)
+        assert read_until(connection, b"\r\n\r\n" + body).partition(b"\r\n\r\n")[2] == body
+        if b"1.1\r\nHost: a\r\n\r\n" in ask:
+            connection.sendall(request("/size", b"abc"))
+            assert answer(connection).read() == b"3"
+
+
 def test_a_stream_to_http_10_ends_with_the_connection(server: RunningServer) -> None:
     """HTTP/1.0 knows no chunks: the end of the connection is the end of the body."""
     got = server.exchange(b"POST /stream/5 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")

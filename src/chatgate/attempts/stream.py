@@ -77,8 +77,13 @@ class Stream(Struct, eq=False):
             self._beginning = asyncio.ensure_future(beginning)
             beginning = asyncio.shield(self._beginning)
         attempt, relay = self._take_up(await beginning)
-        self._start(self.plan)
-        self._send(b"".join(attempt.held))
+        first = b"".join(attempt.held)
+        if self.is_started or relay.done:
+            self._start(self.plan)
+            self._send(first)
+        else:
+            self._sent += bool(first)
+            self._start(self.plan, first)
         while not relay.done:
             try:
                 await self._forward(attempt, relay)
@@ -93,8 +98,7 @@ class Stream(Struct, eq=False):
         """Let the caller see the end, once it is written down."""
         attempt = self.attempt
         assert attempt is not None  # noqa: S101 - narrows for the type checker; it has been carried to its end
-        self._port.send(self._last)
-        self._port.finish()
+        self._port.finish(self._last)
         attempt.answer.release()
         attempt.close()
 
@@ -174,11 +178,12 @@ class Stream(Struct, eq=False):
         self.attempt, self.relay, self.first_token_at = attempt, relay, self._clock()
         return attempt, relay
 
-    def _start(self, plan: Plan | None) -> None:
+    def _start(self, plan: Plan | None, first: bytes = b"") -> None:
+        """Send the head, with the first of the answer, unless it has been."""
         if not self.is_started:
             self.is_started = True
             head = self._head_of(self._admitted, plan, self.attempt, self._dialect.stream_head)
-            self._port.start_stream(200, head)
+            self._port.start_stream(200, head, first)
 
     def _send(self, out: bytes) -> None:
         """Pass something on; what ends the answer is held back for `finish`."""

@@ -335,8 +335,8 @@ class CallerPort(Protocol):
     def reply(self, reply: Reply) -> None:
         """Send a whole answer and end it."""
 
-    def start_stream(self, status: int, headers: bytes) -> None:
-        """Send the head of an answer whose length is not known."""
+    def start_stream(self, status: int, headers: bytes, first: bytes = b"") -> None:
+        """Send the head of an answer whose length is not known, and the first piece of it, b"" for none yet."""
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body, at once."""
@@ -348,8 +348,8 @@ class CallerPort(Protocol):
     def send_chunk(self, chunk: bytes) -> None:
         """Send a piece of the body that is framed already, at once, where `takes_chunks` says so."""
 
-    def finish(self) -> None:
-        """End the body."""
+    def finish(self, last: bytes = b"") -> None:
+        """Send a last piece, b"" for none, and end the body."""
 
     def cancel(self, message: str) -> None:
         """Cancel the call that is being served, with a message; nothing when it has ended."""
