@@ -71,6 +71,46 @@ async def test_what_waits_can_be_written_now() -> None:
         assert arrived(other_end) == b""
 
 
+async def test_something_is_done_before_anything_leaves() -> None:
+    """At the end of the turn, when there are many pieces, and before a flush, even one of nothing."""
+    burst = Burst()
+    async with line() as (transport, other_end):
+        seen: list[bytes] = []
+        burst.before = lambda: seen.append(arrived(other_end))
+        burst.write(transport, b"end of turn")
+        assert seen == []
+        await asyncio.sleep(0)
+        assert (seen.pop(), arrived(other_end)) == (b"", b"end of turn")
+        for _ in range(AT_ONCE):
+            burst.write(transport, b"!")
+        assert arrived(other_end) == b"!" * AT_ONCE
+        for _ in range(MOST):
+            burst.write(transport, b".")
+        assert (seen.pop(), arrived(other_end)) == (b"", b"." * MOST)
+        burst.flush()
+        assert seen == [b""]
+
+
+async def test_who_asks_whether_pieces_are_kept_may_count_on_the_end_of_the_turn() -> None:
+    """What has to be done before is done then, though no piece came; not where pieces leave as they come."""
+    burst = Burst()
+    done: list[str] = []
+    burst.before = lambda: done.append("before")
+    async with line() as (transport, _):
+        assert burst.is_gathering()
+        assert burst.is_gathering()
+        assert done == []
+        await asyncio.sleep(0)
+        assert done == ["before"]
+        for _ in range(AT_ONCE):
+            assert not burst.is_gathering()
+            burst.write(transport, b"!")
+        assert burst.is_gathering()
+        burst.write(transport, b"?")
+        await asyncio.sleep(0)
+        assert done == ["before"] * 2
+
+
 async def test_who_is_gone_keeps_nobody_from_their_piece() -> None:
     """A connection that ended since gets nothing, and the others get theirs."""
     burst = Burst()

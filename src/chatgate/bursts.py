@@ -3,13 +3,14 @@
 Whoever sleeps until something arrives has to be woken for it, which costs the one who sends more than the sending.
 After the first piece of a burst they are awake. A turn with little to write has no use for that.
 
-Owns the order of the pieces and nothing else; `server` and `transport` have one each. What it is given must be all that
-is written there in this turn, or come after a `flush`.
+Owns the order of the pieces, and of what has to be done before they leave; `server` and `transport` have one each. What
+it is given must be all that is written there in this turn, or come after a `flush`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 MOST: Final = 32
@@ -22,12 +23,16 @@ AT_ONCE: Final = 32
 
 
 class Burst:
-    """Keeps pieces until the end of the loop's turn, as long as there are several in a turn."""
+    """Keeps pieces until the end of the loop's turn, as long as there are several in a turn.
 
-    __slots__ = ("_at_once", "_had_many", "_is_due", "_waiting")
+    `before` is called before any of them leave; it must not raise.
+    """
+
+    __slots__ = ("_at_once", "_had_many", "_is_due", "_waiting", "before")
 
     def __init__(self) -> None:
         """Start with nothing to write."""
+        self.before: Callable[[], object] = _nothing
         self._waiting: list[tuple[asyncio.WriteTransport, bytes]] = []
         self._at_once = 0
         self._is_due = self._had_many = False
@@ -47,8 +52,18 @@ class Burst:
             self._had_many = True
             self.flush()
 
+    def is_gathering(self) -> bool:
+        """Tell whether pieces are kept now; then `before` is called at the end of this turn, if not sooner."""
+        if self._at_once:
+            return False
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return True
+
     def flush(self) -> None:
         """Write now what is waiting."""
+        self.before()
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             for transport, data in waiting:
@@ -60,3 +75,7 @@ class Burst:
             self._at_once = AT_ONCE
         self._is_due = self._had_many = False
         self.flush()
+
+
+def _nothing() -> None:
+    """Do nothing."""

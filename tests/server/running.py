@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from chatgate.bursts import Burst
 from chatgate.server import Server, WireLimits
 from fakes.gate import FakeGate
 
@@ -39,7 +40,8 @@ class RunningServer:
     def __init__(self, limits: WireLimits, clock: Callable[[], float]) -> None:
         """Start it on a free port."""
         self.gate = FakeGate()
-        self.server = Server(self.gate, limits, clock=clock)
+        self.burst = Burst()
+        self.server = Server(self.gate, limits, clock=clock, burst=self.burst)
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()

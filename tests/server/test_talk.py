@@ -201,6 +201,21 @@ def test_a_bug_ends_one_connection(server: RunningServer) -> None:
         assert other_reader.said() == "echo"
 
 
+def test_what_has_to_be_done_before_anything_leaves_is_done(server: RunningServer) -> None:
+    """A message, and a hard end, leave after what the server's burst has to have done before."""
+    done: list[str] = []
+    connection, reader = open_talk(server)
+    server.burst.before = lambda: done.append("before")
+    with connection:
+        connection.sendall(text("echo"))
+        assert reader.said() == "echo"
+        assert done
+        done.clear()
+        connection.sendall(text("broken"))
+        assert ends_in_reset(connection)
+        assert done
+
+
 def test_empty_fragments_cost_nothing(server: RunningServer) -> None:
     """However many there are."""
     connection, reader = open_talk(server)

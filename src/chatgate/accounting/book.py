@@ -26,6 +26,7 @@ from chatgate.accounting.periods import Per, start_of, utc_date
 from chatgate.accounting.prices import PriceList
 from chatgate.accounting.segments import START, Position
 from chatgate.accounting.usage import most_input_tokens, most_output_tokens
+from chatgate.bursts import Burst
 from chatgate.vocabulary.errors import CallerError, Kind, Overloaded, Phrase
 from chatgate.vocabulary.exchange import Settled
 from chatgate.vocabulary.keys import KeyRecord
@@ -219,6 +220,10 @@ class Book:
         if hold is not None:
             entry.reserved_nano_usd, entry.accounts, entry.warnings = hold.amount_nano_usd, hold.accounts, hold.warnings
         return entry
+
+    def gather(self, burst: Burst) -> None:
+        """Do what `Journal.gather` does: what calls cost may be written with what else leaves in a turn of the loop."""
+        self._means.journal.gather(burst)
 
     def at_rest(self, mark: Callable[[], None]) -> AbstractAsyncContextManager[None]:
         """Do what `Folding.at_rest` does."""

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from chatgate.accounting.holds import Budget, Purse
+from chatgate.accounting.holds import Budget, Holds, Purse
 from chatgate.accounting.journal import Journal, JournalUnavailable
 from chatgate.accounting.prices import PriceList, base_url
 from chatgate.accounting.rates import Tariff
@@ -208,8 +208,6 @@ class Entry(Struct, gc=False, eq=False):
                 price = rates.text
                 if outcome in _BILLED:
                     self.charged_nano_usd = charged = rates.charge(tokens)
-        if self.accounts:
-            means.holds.settle(self.call.request_id, charged)
         self.last = record = Settlement(
             self.call.request_id,
             last,
@@ -225,10 +223,11 @@ class Entry(Struct, gc=False, eq=False):
             upstream_request_id,
             None if first_token_at is None else at - timedelta(seconds=max(means.clock() - first_token_at, 0.0)),
         )
-        try:
-            means.journal.write(record)
-        except JournalUnavailable:
-            means.journal.postpone(record)
+        means.journal.keep(record)
+        if self.accounts:
+            if not isinstance(means.holds, Holds):
+                means.journal.write_gathered()  # What others count must be on record before they hear of it.
+            means.holds.settle(self.call.request_id, charged)
         return charged
 
     async def synced(self) -> None:

@@ -246,9 +246,9 @@ class Folding:
         """
         async with self._turn:
             await self._begin()
+            written = self._journal.position
             if self._journal.trouble:
                 raise JournalUnavailable(self._journal.trouble)
-            written = self._journal.position
             mark()
             await self._own.tell(written)
             await self._adopt(None)

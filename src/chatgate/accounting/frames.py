@@ -22,24 +22,28 @@ from chatgate.accounting.records import Record, encode_line
 MAX_TEXT_CHARACTERS: Final = 512
 """A longer text in a record is cut."""
 
-BACKSLASH: Final = ord("\\")
-"""What begins an escape in JSON: a text that has to be changed is written with one, or is long."""
-
 HEADER_BYTES: Final = 8
 
-pack_header = struct.Struct("<II").pack
-"""Return the header of a line, given its length and its sum."""
+_BACKSLASH: Final = ord("\\")
+"""What begins an escape in JSON: a text that has to be changed is written with one, or is long."""
 
 _MAX_LINE_BYTES: Final = 64 << 10
 _UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")
+_pack = struct.Struct("<II").pack
 _unpack_from = struct.Struct("<II").unpack_from
 
 
 def encode_frame(record: Record) -> tuple[bytes, Record]:
     """Write a record as a frame, whatever its texts hold; return the record as well that will be read from it."""
-    record = _normalised(record)
-    line = encode_line([record])
-    return pack_header(len(line), crc32(line)) + line, record
+    try:
+        line = encode_line([record])
+    except UnicodeEncodeError:
+        line = b"\\"
+    if len(line) > MAX_TEXT_CHARACTERS or _BACKSLASH in line:
+        record = _normalised(record)
+        line = encode_line([record])
+    # Otherwise, as nearly always, nothing in it has to be changed.
+    return _pack(len(line), crc32(line)) + line, record
 
 
 def _normalised(record: Any) -> Any:  # noqa: ANN401 - a record, or a struct or value inside one

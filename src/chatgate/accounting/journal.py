@@ -1,9 +1,10 @@
 """The journal of a worker: append-only files in which a record survives the process from the moment it is written.
 
-Owns the writing: one `write` per record and nothing to wait for, the succession of segments, and what happens when the
-disk is full or fails. Knows no SQL and no balances. A directory has one writer at a time. Every start and every failure
-begins a new segment: nothing is ever appended to a torn record, and no file ever shrinks under its readers. Called by
-whoever dispatches and settles calls; `frames` is the format, `segments` the reader's side.
+Owns the writing, with nothing to wait for, the succession of segments, and what happens when the disk is full or fails.
+What has happened already may be gathered, and is written together with what comes next, or before what tells of it
+leaves. Knows no SQL and no balances. A directory has one writer at a time. Every start and every failure begins a new
+segment: nothing is ever appended to a torn record, and no file ever shrinks under its readers. Called by whoever
+dispatches and settles calls; `frames` is the format, `segments` the reader's side.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import fcntl
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final, Literal
-from zlib import crc32
 
-from chatgate.accounting.frames import BACKSLASH, MAX_TEXT_CHARACTERS, encode_frame, pack_header
+from chatgate.accounting.frames import encode_frame
 from chatgate.accounting.recent import Recent
-from chatgate.accounting.records import Record, encode_line
+from chatgate.accounting.records import Record
 from chatgate.accounting.segments import Position, drop, path_of, segments, size_of
 from chatgate.accounting.syncing import Syncer
+from chatgate.bursts import Burst
 
 RETRY_SECONDS: Final = 1.0
 """How long after a failure the disk is tried again."""
@@ -72,6 +73,9 @@ class Journal:
         self._max_bytes = max_bytes
         self._max_kept = max_kept
         self._kept: deque[Record] = deque()
+        self._burst: Burst | None = None
+        self._gathered: list[tuple[bytes, Record]] = []
+        """Frames that leave before the burst's pieces, with their records."""
         self._file = -1
         self._segment = 0
         self._first_segment = first_segment
@@ -89,46 +93,88 @@ class Journal:
 
     @property
     def position(self) -> Position:
-        """Return the place after the last record."""
+        """Return the place after the last record; what is gathered is written first."""
+        self.write_gathered()
         return Position(self._segment, self._end)
 
+    def gather(self, burst: Burst) -> None:
+        """From now on have what is kept wait for the end of the turn, as long as the burst's pieces do.
+
+        Whoever is told of it must be told by that burst, or after a `flush` of it. Where records shall outlive the
+        power, somebody waits for each anyway, and nothing is gathered.
+        """
+        if self._syncer is None:
+            self._burst = burst
+            burst.before = self.write_gathered
+
     def write(self, record: Record) -> None:
-        """Write a record; once this returns, it outlives the process.
+        """Write a record, and what is gathered before it; once this returns, they outlive the process.
 
         Raises `JournalUnavailable`, at once and without touching the disk when that has failed a moment ago.
+        """
+        framed = encode_frame(record)
+        gathered = self._gathered
+        if not gathered:
+            self._append(framed[0], (framed,))
+            return
+        self._gathered = []
+        frames = [*gathered, framed]
+        try:
+            self._append(b"".join([frame for frame, _ in frames]), frames)
+        except JournalUnavailable:
+            self._postpone(gathered)
+            raise
+
+    def keep(self, record: Record) -> None:
+        """Write a record of something that has happened already: as soon as it is possible, if not now.
+
+        Until the end of this turn it may be gathered.
+        """
+        burst = self._burst
+        if burst is not None and burst.is_gathering():
+            self._gathered.append(encode_frame(record))
+            return
+        try:
+            self.write(record)
+        except JournalUnavailable:
+            self._postpone([(b"", record)])
+
+    def write_gathered(self) -> None:
+        """Write what is gathered, or have it kept until that is possible."""
+        gathered = self._gathered
+        if gathered:
+            self._gathered = []
+            try:
+                self._append(b"".join([frame for frame, _ in gathered]), gathered)
+            except JournalUnavailable:
+                self._postpone(gathered)
+
+    def _append(self, data: bytes, framed: Sequence[tuple[bytes, Record]]) -> None:
+        """Write frames, which are the data, at once. Raises `JournalUnavailable`; then all of them count as unwritten.
+
+        Some may be on the disk all the same: who reads a record twice takes it for one.
         """
         if self._end >= self._due:
             self._do_what_is_due()
         try:
-            line = encode_line([record])
-        except UnicodeEncodeError:
-            line = b"\\"
-        if len(line) > MAX_TEXT_CHARACTERS or BACKSLASH in line:
-            frame, record = encode_frame(record)
-        else:  # Nearly always: nothing in it has to be changed.
-            frame = pack_header(len(line), crc32(line)) + line
-        try:
-            written = os.write(self._file, frame)
+            written = os.write(self._file, data)
         except OSError as error:
             raise self._fail(error.strerror or "cannot write") from error
-        if written != len(frame):
+        if written != len(data):
             raise self._fail("the disk is full")
-        self._end = end = self._end + written
-        self._note((Position(self._segment, end), record))
+        end = self._end
+        for frame, record in framed:
+            end += len(frame)
+            self._note((Position(self._segment, end), record))
+        self._end = end
 
-    def keep(self, record: Record) -> None:
-        """Write a record of something that has happened already: as soon as it is possible, if not now."""
-        try:
-            self.write(record)
-        except JournalUnavailable:
-            self.postpone(record)
-
-    def postpone(self, record: Record) -> None:
-        """Keep a record that could not be written until it can be."""
-        if len(self._kept) < self._max_kept:
-            self._kept.append(record)
-        else:
-            self.lost += 1
+    def _postpone(self, framed: Sequence[tuple[bytes, Record]]) -> None:
+        """Keep records that could not be written until they can be."""
+        for _, record in framed:
+            if len(self._kept) < self._max_kept:
+                self._kept.append(record)
+            else:
+                self.lost += 1
 
     def synced(self) -> Future[None] | None:
         """Return what is done once every record written so far is on the disk itself; None when nobody asked for that.
@@ -152,6 +198,7 @@ class Journal:
 
     def tick(self) -> None:
         """While there is trouble, see whether it is over, and write what is kept; called about once a second."""
+        self.write_gathered()
         if not self.trouble:
             return
         try:
@@ -170,6 +217,7 @@ class Journal:
         """Write what is kept if that is possible, and let go of the directory."""
         self._retry_at = 0.0
         self.tick()
+        self._burst = None
         self._leave_segment()
         if self._syncer is not None:
             self._syncer.close()

@@ -16,6 +16,7 @@ from chatgate.app.assembly import Parts, assemble, plain_model, wrong_keys
 from chatgate.app.keeping import Keeping
 from chatgate.app.reloading import Reloading
 from chatgate.attempts.leaving import Leaving
+from chatgate.bursts import Burst
 from chatgate.counters.doorway import Doorway
 from chatgate.counters.hosting import Host
 from chatgate.counters.link import Link
@@ -136,7 +137,9 @@ class App:
             wrong_keys(),
         )
         self._snapshot = assemble(settings, self._parts)
-        self.server = Server(self._snapshot.gateway)
+        burst = Burst()
+        self._keeping.book.gather(burst)
+        self.server = Server(self._snapshot.gateway, burst=burst)
 
     @property
     def default_model(self) -> str:

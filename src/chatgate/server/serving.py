@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from chatgate.bursts import Burst
 from chatgate.server.connection import Connection
 from chatgate.server.limits import WireLimits
 from chatgate.server.state import ServerState
@@ -36,9 +37,13 @@ class Server:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        burst: Burst | None = None,
     ) -> None:
-        """Prepare to serve `gate`. `clock` is monotonic, `wall_clock` counts from the epoch, both in seconds."""
-        self._state = ServerState(gate, limits, clock, wall_clock)
+        """Prepare to serve `gate`. `clock` is monotonic, `wall_clock` counts from the epoch, both in seconds.
+
+        All that callers are told leaves by `burst`, or after it: whoever has to do something before that may have it.
+        """
+        self._state = ServerState(gate, limits, clock, wall_clock, Burst() if burst is None else burst)
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._grace_ends_at = float("inf")

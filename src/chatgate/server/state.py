@@ -59,7 +59,12 @@ class ServerState:
     )
 
     def __init__(
-        self, gate: Gate, limits: WireLimits, clock: Callable[[], float], wall_clock: Callable[[], float]
+        self,
+        gate: Gate,
+        limits: WireLimits,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        burst: Burst,
     ) -> None:
         """Start without connections. `clock` is monotonic, `wall_clock` counts from the epoch, both in seconds."""
         self.gate = gate
@@ -69,7 +74,7 @@ class ServerState:
         self.connections: set[Connection | Talk] = set()
         self.departed: set[Run] = set()
         self.draining = False
-        self.burst = Burst()
+        self.burst = burst
         self._wall_clock = wall_clock
         form = f"req_{secrets.token_hex(6)}%08x"
         self.new_request_id = map(form.__mod__, itertools.count(1)).__next__

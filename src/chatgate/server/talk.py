@@ -353,6 +353,7 @@ class Talk(Writing):
         """Write what the frames' protocol has to say, and leave when it has said its last word."""
         told = self._frames.data_to_send()
         if told:
+            self._state.burst.flush()
             self._transport.write(b"".join(told))
             if not told[-1] and not self._transport.is_closing():  # The library's word for the end.
                 self._transport.write_eof()

@@ -54,6 +54,7 @@ class Writing(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection with a reset, so that nobody takes what was sent for the whole answer."""
+        self._state.burst.flush()
         self._gone()
         raw_socket = self._transport.get_extra_info("socket")
         if raw_socket is not None:
