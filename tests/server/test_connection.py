@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import struct
@@ -64,8 +65,9 @@ def test_a_head_that_is_repeated_is_read_the_same(server: RunningServer, cut: in
     }
 
 
-def test_what_was_judged_counts_for_the_same_head_only(server: RunningServer) -> None:
+def test_what_was_judged_counts_for_the_same_head_only(start: Callable[..., RunningServer]) -> None:
     """Another path, another line, or a length written in another way is looked at as if it were the first."""
+    server = start()
     same, counted = request("/size", b"1234"), []
     others = (
         request("/echo", b"1234"),
@@ -79,8 +81,53 @@ def test_what_was_judged_counts_for_the_same_head_only(server: RunningServer) ->
             connection.sendall(data)
             assert answer(connection).read() in (b"4", b"1234", b"")
             counted.append(server.gate.repeated)
-    # The length in another way is read as the same head, only not as quickly.
-    assert counted == [0, 1, 1, 1, 2, 2, 2, 3, 4, 5, 6, 6, 6, 7, 7, 7, 8]
+    assert counted == [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7, 8, 9, 9, 10, 11]
+
+
+def test_what_was_judged_counts_for_other_connections_of_the_same_peer(start: Callable[..., RunningServer]) -> None:
+    """Heads that take turns on many connections are each judged once, with whatever length behind them."""
+    server = start()
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(server.connect()) for _ in range(3)]
+        for turn in range(4):
+            for number, connection in enumerate(connections):
+                body = b"x" * (turn + 1)
+                connection.sendall(request("/echo", body, lines=b"X-Key: %d\r\n" % ((turn + number) % 3)))
+                response = answer(connection)
+                assert (response.status, response.read()) == (200, body)
+    served = [each.headers[b"x-key"] for each in server.gate.envelopes]
+    assert served == [b"%d" % ((turn + number) % 3) for turn in range(4) for number in range(3)]
+    assert server.gate.repeated == 9
+
+
+@pytest.mark.parametrize("lines", [b"Connection: close\r\n", b"X-Long: " + b"x" * 1100 + b"\r\n"])
+def test_no_other_connection_knows_a_head_that_is_long_or_the_last(
+    start: Callable[..., RunningServer], lines: bytes
+) -> None:
+    """What ends its connection goes on doing so, and memory is for heads of a usual length."""
+    server = start()
+    for _ in range(2):
+        with server.connect() as connection:
+            connection.sendall(request("/echo", b"abc", lines=lines))
+            assert answer(connection).read() == b"abc"
+            if b"close" in lines:
+                assert connection.recv(1) == b""
+    assert server.gate.repeated == 0
+
+
+def test_a_known_head_inside_another_request_is_a_part_of_it(start: Callable[..., RunningServer]) -> None:
+    """In the middle of a head or of a body its bytes begin no request of their own."""
+    server, known = start(), request("/echo", b"abc")
+    in_head = b"POST /size HTTP/1.1\r\nX-Odd: ", b"3"
+    in_body = request("/size", known * 2).removesuffix(known), b"%d" % (2 * len(known))
+    with server.connect() as connection:
+        connection.sendall(known)
+        assert answer(connection).read() == b"abc"
+        for beginning, size in (in_head, in_body):
+            connection.sendall(beginning)
+            time.sleep(0.01)  # Mostly the other side reads meanwhile; what is told holds either way.
+            connection.sendall(known)
+            assert answer(connection).read() == size
 
 
 @pytest.mark.parametrize(("path", "asked_again"), [("/echo", 3), ("/lasting", 0)])

@@ -2,6 +2,7 @@
 
     limits      what a connection may cost: bytes, seconds, connections
     head        bytes → `Head`: the one place that judges a request's head
+    known       heads that came before, for all connections
     body        bytes → body: framing by length or by chunks
     answer      the writing half of a connection: the `CallerPort` of the gateway
     talk        a connection that has become a WebSocket

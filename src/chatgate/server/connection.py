@@ -24,18 +24,17 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
-from msgspec import Struct
-
 from chatgate.server.answer import Phase
 from chatgate.server.body import ChunkedBody, SizedBody, body_too_large
 from chatgate.server.head import CHUNKED, END_OF_HEAD, Head, HeadReader
+from chatgate.server.known import Known
 from chatgate.server.run import Run
 from chatgate.server.state import ServerState
 from chatgate.server.talk import Talk, accept_key
 from chatgate.server.upload import ArrivingBody, Taking, brings_files
 from chatgate.server.writing import INFINITY
 from chatgate.vocabulary.errors import CallerError, GateError, Kind, Overloaded
-from chatgate.vocabulary.exchange import Envelope, Gate, Identified, Reply, Serve, Upgrade
+from chatgate.vocabulary.exchange import Envelope, Identified, Reply, Upgrade
 
 KEPT_BYTES: Final = 64 << 10
 """More than this of requests that wait for their turn stops the reading."""
@@ -70,19 +69,10 @@ class Stage:
     SWITCHED: Final = 6
 
 
-class _Known(Struct, frozen=True, gc=False):
-    """What `gate` made of a head, what serves it, and `form`: that head as a format for the length of its body."""
-
-    form: bytes
-    identified: Identified
-    gate: Gate
-    serve: Serve
-
-
 class Connection(Taking):
     """The reading half of a connection, and its life. `run` is that of the call being served, if there is one.
 
-    `_known` is the last head, when its request was served and nothing has come after it.
+    `_known` is the last head, when its request was served and nothing has come after it; others are in the state.
     """
 
     __slots__ = (
@@ -106,7 +96,7 @@ class Connection(Taking):
         self._peer = ""
         self._loop = asyncio.get_running_loop()
         self._kept = b""
-        self._known: _Known | None = None
+        self._known: Known | None = None
         self._envelope: Envelope | None = None
         self._identified: Identified | None = None
         self._talk: Talk | None = None
@@ -133,16 +123,17 @@ class Connection(Taking):
         """Take bytes (called by the transport)."""
         known, state = self._known, self._state
         try:
-            if known is not None and self.run is None and not self.is_congested:
+            if self._stage == Stage.HEAD and not self.is_congested:
                 content = data.partition(END_OF_HEAD)[2]
-                before = known.identified
+                if known is None or not data.startswith(known.form % len(content)):
+                    known = self._recall(data, content)
                 if (
-                    data.startswith(known.form % len(content))
+                    known is not None
                     and known.gate is state.gate
-                    and (before.lasts or known.gate.stands_by(before))
+                    and (known.identified.lasts or known.gate.stands_by(known.identified))
                 ):
-                    # The usual case: the last head once more with all of its body, and nothing else.
-                    identified = before.again(state.new_request_id(), state.clock())
+                    # The usual case: a head that came before with all of its body, and nothing else.
+                    identified = known.identified.again(state.new_request_id(), state.clock())
                     self._phase = Phase.UNANSWERED
                     self._stage = Stage.SERVING
                     self.run = run = Run(known.serve(identified, content, self), self._end_call)
@@ -218,6 +209,17 @@ class Connection(Taking):
         """Close a connection on which nothing is under way (called by the drain)."""
         if self._stage == Stage.HEAD and not self._reader.has_begun and not self._kept:
             self._close()
+
+    def _recall(self, data: bytes, content: bytes) -> Known | None:
+        """Return what was made of the head of a whole request, here or on another connection of the same peer."""
+        if self._reader.has_begun or self._kept:
+            return None
+        known = self._state.known.find(self._peer, data, content)
+        if known is not None:
+            self._known = known
+            self._keep_alive = self._is_usual = True
+            self._is_http_10 = self._wants_head_only = False
+        return known
 
     def _read(self, data: bytes) -> None:
         """Read until the bytes are used up, or until something has to be waited for."""
@@ -396,10 +398,12 @@ class Connection(Taking):
         return rest
 
     def _serve(self, identified: Identified, content: bytes) -> None:
-        gate, form = self._state.gate, self._reader.form
-        serve = gate.server_of(identified.endpoint)
-        if form is not None and self._state.limits.body_bytes >= LONGEST_PIECE_BYTES:
-            self._known = _Known(form, identified, gate, serve)
+        state, form = self._state, self._reader.form
+        serve = state.gate.server_of(identified.endpoint)
+        if form is not None and state.limits.body_bytes >= LONGEST_PIECE_BYTES:
+            self._known = known = Known(form, identified, state.gate, serve)
+            if self._is_usual and self._keep_alive:
+                state.known.add(self._peer, self._reader.lengthless, known)
         self._stage = Stage.SERVING
         self.run = run = Run(serve(identified, content, self), self._end_call)
         run.step()

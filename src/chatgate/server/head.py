@@ -43,7 +43,8 @@ HIGHEST_PORT: Final = 65_535
 LONGEST_LENGTH: Final = 20
 END_OF_LINE: Final = b"\r\n"
 END_OF_HEAD: Final = b"\r\n\r\n"
-_LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]+)(?=\r\n)")
+LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]+)(?=\r\n)")
+"""Finds the line with the body's length, in the two ways that nearly everybody writes it."""
 
 
 class Head(Struct, frozen=True, gc=False):
@@ -111,6 +112,11 @@ class HeadReader:
     def form(self) -> bytes | None:
         """Return the last head as a format for the length of its body; None when no length was stated in it."""
         return None if self._last is None else self._last.form
+
+    @property
+    def lengthless(self) -> bytes:
+        """Return the last head without the digits of that length, where one was stated."""
+        return b"" if self._last is None else self._last.before + self._last.after
 
     def read(self, data: bytes) -> tuple[Head, bytes] | None:
         """Take the next bytes; return the head and the bytes after it, or None until the head is complete.
@@ -225,7 +231,7 @@ class HeadReader:
 
 def _accepted(raw: bytes, head: Head) -> _Accepted | None:
     """Remember a head that has a body of a stated length."""
-    length = _LENGTH.search(raw)
+    length = LENGTH.search(raw)
     if length is None or head.body_bytes == CHUNKED:
         return None
     before, after = raw[: length.start(1)], raw[length.end(1) :]

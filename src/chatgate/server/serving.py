@@ -56,6 +56,7 @@ class Server:
     @gate.setter
     def gate(self, gate: Gate) -> None:
         self._state.gate = gate
+        self._state.known.clear()
 
     @property
     def connections(self) -> int:

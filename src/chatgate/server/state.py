@@ -14,6 +14,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
 from chatgate.bursts import Burst
+from chatgate.server.known import KnownHeads
 from chatgate.server.limits import WireLimits, connection_cap
 from chatgate.vocabulary.exchange import Gate
 
@@ -36,7 +37,8 @@ class ServerState:
 
     `now` is the clock as of the last sweep, good enough for deadlines of many seconds, and `idle_until` that of a
     connection that begins to wait for a request. `new_request_id` returns an id that no other process and no other
-    request has. `openings` are those that `opening` has made this second, by their status, of answers with a body.
+    request has. `known` are heads that came before. `openings` are those that `opening` has made this second, by their
+    status, of answers with a body.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class ServerState:
         "draining",
         "gate",
         "idle_until",
+        "known",
         "limits",
         "max_connections",
         "new_request_id",
@@ -75,6 +78,7 @@ class ServerState:
         self.departed: set[Run] = set()
         self.draining = False
         self.burst = burst
+        self.known = KnownHeads()
         self._wall_clock = wall_clock
         form = f"req_{secrets.token_hex(6)}%08x"
         self.new_request_id = map(form.__mod__, itertools.count(1)).__next__
