@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from chatgate.transport import Transport
-from chatgate.transport.connection import MAX_HEAD_BYTES
+from chatgate.transport.heads import MAX_HEAD_BYTES
 from chatgate.vocabulary.errors import Kind, UpstreamError
 from fakes.outbound import outbound
 from fakes.raw_server import Peer, RawServer, answer, answering, saying, silent_after

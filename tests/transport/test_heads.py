@@ -125,6 +125,48 @@ async def test_answers_follow_each_other(
             assert server.accepted == 1
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\nX-More: 1\r\n"
+ENDED = b"5\r\nhello\r\n0\r\n"
+
+
+@pytest.mark.parametrize(
+    ("second", "status", "more"),
+    [
+        (b"HTTP/1.1 200 OK\r\n" + CHUNKED, 200, b"1"),
+        (b"HTTP/1.1 103 Early\r\nX-More: 2\r\n\r\nHTTP/1.1 200 OK\r\n" + CHUNKED, 200, b"1"),
+        (b"HTTP/1.1 201 Made\r\n" + CHUNKED, 201, b"1"),
+        (b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"X-More: 2\r\n", 200, b"1, 2"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-more: 2\r\n", 200, b"2"),
+        (b"HTTP/1.0 200 OK\r\n" + CHUNKED, None, b""),
+        (b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"Content-Encoding: gzip\r\n", None, b""),
+        (b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"A: b\r\n" * 199, None, b""),
+    ],
+)
+async def test_streams_follow_each_other(transport: Transport, second: bytes, status: int | None, more: bytes) -> None:
+    """A judgement that is remembered holds for the same head alone; what ends the body is no part of it."""
+
+    async def script(peer: Peer) -> None:
+        for head in (b"HTTP/1.1 200 OK\r\n" + CHUNKED, second, b"HTTP/1.1 200 OK\r\n" + CHUNKED):
+            await peer.request()
+            await peer.send(head + b"\r\n")
+            await peer.send(ENDED + b"X-More: 3\r\n\r\n")
+            if status is None and head is second:
+                return
+
+    async with RawServer(script) as server:
+        for number in range(3):
+            sent = transport.send(outbound(server.port))
+            if status is None and number == 1:
+                with pytest.raises(UpstreamError):
+                    await sent
+                return
+            upstream_answer = await sent
+            expected = (status, more) if number == 1 else (200, b"1")
+            assert (upstream_answer.status, upstream_answer.headers[b"x-more"]) == expected
+            assert await upstream_answer.read(100) == b"hello"
+        assert server.accepted == 1
+
+
 @pytest.mark.parametrize(("alike", "is_known"), [(1, False), (2, True)])
 async def test_heads_that_are_never_the_same_are_not_remembered_any_more(
     transport: Transport, alike: int, *, is_known: bool

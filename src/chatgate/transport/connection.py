@@ -19,13 +19,11 @@ import httptools
 from chatgate.bursts import Burst
 from chatgate.transport.answer import BODY, ENDED, HEAD, UNKNOWN, HttpAnswer
 from chatgate.transport.chunks import data_of
-from chatgate.transport.heads import KnownHead, known_head
+from chatgate.transport.heads import MAX_HEAD_BYTES, JudgedHead, KnownHead, judge, known_head
 from chatgate.transport.signal import Signal
 from chatgate.vocabulary.exchange import OutboundRequest
 from chatgate.vocabulary.upstreams import Origin
 
-MAX_HEAD_BYTES = 64 * 1024
-MAX_HEAD_FIELDS = 200
 MAX_INTERIM_ANSWERS = 16
 """How many 1xx answers may come before the real one."""
 
@@ -39,9 +37,7 @@ and to remember a head costs as much as to parse one."""
 _OK = 200
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL_STATUS = 200
-_LAST_STATUS = 599
 _FIRST_STATUS = 100
-_BODILESS = frozenset({204, 304})
 
 
 class _Nowhere(asyncio.Transport):
@@ -77,13 +73,14 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer",
-        "_field_count",
+        "_fields",
         "_framing_bytes",
         "_in_vain",
         "_interim_count",
         "_is_between_chunks",
         "_is_fed",
         "_is_whole",
+        "_judged",
         "_keeper",
         "_known",
         "_learned_at",
@@ -100,7 +97,7 @@ class Connection(asyncio.Protocol):
         "transport",
     )
 
-    _field_count: int
+    _fields: list[tuple[bytes, bytes]] | None
     _framing_bytes: int
     _interim_count: int
     _is_between_chunks: bool
@@ -121,6 +118,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self.transport: asyncio.Transport = _NOWHERE
         self._answer: HttpAnswer | None = None
+        self._judged: JudgedHead | None = None
         self._known: KnownHead | None = None
         self._learned_at = 0
         self._in_vain = 0
@@ -258,45 +256,28 @@ class Connection(asyncio.Protocol):
             raise ValueError("bytes after the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a field of the head; several lines of one name are joined. Trailers are dropped."""
-        answer = self._answer
-        if answer is None or answer.stage is not HEAD:
-            return
-        self._field_count += 1
-        if self._field_count > MAX_HEAD_FIELDS:
-            raise ValueError("too many header fields")
-        name = name.lower()
-        headers = answer.headers
-        headers[name] = value if name not in headers else headers[name] + b", " + value
+        """Keep a field of the head. Trailers are dropped."""
+        if self._fields is not None:
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Judge the head: its status, its size, and whether it leaves no doubt about the body's length and coding."""
-        answer = self._answer
-        if answer is None:
+        answer, fields = self._answer, self._fields
+        if answer is None or fields is None:
             return
-        headers = answer.headers
         status = self._parser.get_status_code()
         if status < _FIRST_FINAL_STATUS:
             self._interim_count += 1
             if status < _FIRST_STATUS or status == _SWITCHING_PROTOCOLS or self._interim_count > MAX_INTERIM_ANSWERS:
                 raise ValueError("unusable interim answer")
-            headers.clear()
+            fields.clear()
             return
-        version = self._parser.get_http_version()
-        if status > _LAST_STATUS or version not in {"1.1", "1.0"}:
-            raise ValueError("unusable status line")
-        if self._framing_bytes > MAX_HEAD_BYTES and sum(map(len, headers)) + sum(map(len, headers.values())) > (
-            MAX_HEAD_BYTES
-        ):
-            raise ValueError("head too large")
-        transfer_coding = headers.get(b"transfer-encoding")
-        # RFC 9112 section 6.1 (read 2026-11-23): with HTTP/1.0 this field means faulty framing.
-        if transfer_coding is not None and (version == "1.0" or transfer_coding.strip().lower() != b"chunked"):
-            raise ValueError("unusable transfer coding")
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"identity", b""}:
-            raise ValueError("content coding that was not asked for")
-        self._until_close = transfer_coding is None and b"content-length" not in headers and status not in _BODILESS
-        answer.status = status
+        version, judged = self._parser.get_http_version(), self._judged
+        if judged is None or judged.fields != fields or judged.status != status or judged.version != version:
+            judged = judge(status, version, fields, is_long=self._framing_bytes > MAX_HEAD_BYTES)
+            self._judged = judged
+        self._fields = None
+        answer.status, answer.headers, self._until_close = status, judged.headers, judged.until_close
         answer.stage = BODY
 
     def on_chunk_header(self) -> None:
@@ -330,7 +311,7 @@ class Connection(asyncio.Protocol):
 
     def _start_afresh(self) -> None:
         """Forget what was found out about an answer; the parser is ready for the next one."""
-        self._field_count = 0
+        self._fields = []
         self._framing_bytes = 0
         self._interim_count = 0
         self._is_between_chunks = False

@@ -1,7 +1,9 @@
 """Remember the head of an upstream's last answer: a server that tells nothing but another length is not parsed anew.
 
-Owns what counts as the same head: every byte but the digits of its Content-Length. A head is only remembered after the
-parser has taken it, so whatever is wrong with one is found there. Called by connections, each for its own answers.
+Owns which heads are taken (RFC 9112, read 2026-11-23), and what counts as the same head: every byte but the digits of
+its Content-Length. A head is only remembered after the parser has taken it, so whatever is wrong with one is found
+there; of one that had to be parsed again, as a stream's, the judgement is remembered. Called by connections, each for
+its own answers.
 """
 
 from __future__ import annotations
@@ -12,6 +14,14 @@ from msgspec import Struct
 
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,18})(?=\r\n)")
 _END_OF_HEAD = b"\r\n\r\n"
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_FIELDS = 200
+
+_LAST_STATUS = 599
+_BODILESS = frozenset({204, 304})
+
+Fields = list[tuple[bytes, bytes]]
 
 
 class KnownHead(Struct, frozen=True, gc=False):
@@ -36,3 +46,41 @@ def known_head(data: bytes, headers: dict[bytes, bytes], body_bytes: int) -> Kno
     kept = {name: value for name, value in headers.items() if name != b"content-length"}
     before, after = head[: length.start(1)].replace(b"%", b"%%"), head[length.end(1) :].replace(b"%", b"%%")
     return KnownHead(before + b"%d" + after, kept)
+
+
+class JudgedHead(Struct, frozen=True, gc=False):
+    """A head that leaves no doubt about its body, which goes on `until_close` when nothing tells its length.
+
+    `fields` are as they came; of `headers` the names are in lower case, and several lines of one name are joined.
+    """
+
+    status: int
+    version: str
+    fields: Fields
+    headers: dict[bytes, bytes]
+    until_close: bool
+
+
+def judge(status: int, version: str, fields: Fields, *, is_long: bool) -> JudgedHead:
+    """Judge a head: its status, its size, and whether it leaves no doubt about the body's length and coding.
+
+    `is_long` says that it may be too long. Raises ValueError for a head that is not taken.
+    """
+    if status > _LAST_STATUS or version not in {"1.1", "1.0"}:
+        raise ValueError("unusable status line")
+    if len(fields) > MAX_HEAD_FIELDS:
+        raise ValueError("too many header fields")
+    headers: dict[bytes, bytes] = {}
+    for written, value in fields:
+        name = written.lower()
+        headers[name] = value if name not in headers else headers[name] + b", " + value
+    if is_long and sum(map(len, headers)) + sum(map(len, headers.values())) > MAX_HEAD_BYTES:
+        raise ValueError("head too large")
+    transfer_coding = headers.get(b"transfer-encoding")
+    # RFC 9112 section 6.1: with HTTP/1.0 this field means faulty framing.
+    if transfer_coding is not None and (version == "1.0" or transfer_coding.strip().lower() != b"chunked"):
+        raise ValueError("unusable transfer coding")
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"identity", b""}:
+        raise ValueError("content coding that was not asked for")
+    until_close = transfer_coding is None and b"content-length" not in headers and status not in _BODILESS
+    return JudgedHead(status, version, fields, headers, until_close)
