@@ -29,6 +29,7 @@ def event(delta: bytes = b'{"content":"one"}', rest: bytes = b"") -> bytes:
         b'{"role":"assistant","content":"one"}',
         b'{"content":"\\u4e00\\n"}',
         b'{"content":"\xd1\x8f"}',
+        b'{"content":"\\ud83d\\ude00"}',
     ],
 )
 def test_a_piece_of_text_has_a_form(delta: bytes) -> None:
@@ -79,7 +80,24 @@ def test_whatever_is_text_can_stand_there(text: str, *, in_ascii: bool) -> None:
     assert chunk["choices"] == [{"index": 0, "delta": {"content": text}, "finish_reason": None}]
 
 
-@pytest.mark.parametrize("piece", [b'"', b'a"b', b"\\", b"a\\", b"\\x", b"\\u12g4", b"\\u123", b"\n", b"a\x00", b""])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b'"',
+        b'a"b',
+        b"\\",
+        b"a\\",
+        b"\\x",
+        b"\\u12g4",
+        b"\\u123",
+        b"\\ud83d",
+        b"\\ude00",
+        b"\\ud83d\\ud83d",
+        b"\n",
+        b"a\x00",
+        b"",
+    ],
+)
 def test_what_would_end_or_break_the_text_is_none(piece: bytes) -> None:
     """A quotation mark, half an escape, a control character, nothing."""
     assert not is_text(piece)

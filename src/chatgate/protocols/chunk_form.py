@@ -14,8 +14,13 @@ from msgspec import Struct
 
 _CONTENT: Final = b'"content":"'
 
-is_text: Final = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})++').fullmatch
-"""Matches some text as JSON (RFC 8259 section 7) writes it between quotation marks, whatever its coding."""
+is_text: Final = re.compile(
+    rb"""(?x: [^"\\\x00-\x1f]++ | \\["\\/bfnrt] | \\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}
+    | \\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2} )++"""
+).fullmatch
+"""Matches some text as JSON (RFC 8259 section 7) writes it between quotation marks, whatever its coding.
+
+The escape of half a surrogate pair is no text."""
 
 
 class ChunkForm(Struct, frozen=True, gc=False):
