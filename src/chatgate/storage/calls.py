@@ -10,19 +10,19 @@ what became of attempts that nobody heard of, is decided anew each time (`_concl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
-from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import astuple
 from sqlalchemy import Column, MetaData, Table, Text
 
 from chatgate.storage import schema
 from chatgate.storage.columns import BoundedText, JsonList, all_microseconds, are_storable, storable
-from chatgate.storage.records import DispatchRecord, FailureRecord, Record, SettlementRecord, UsageRecord
+from chatgate.storage.records import DispatchRecord, FailureRecord, Record, SettlementRecord
 
 MAX_NANO_USD = 10**15
 """A record by which one call costs more than this, a million dollars, is no record; so sums stay within 64 bits."""
@@ -165,45 +165,34 @@ def interrupt(call: Call, at: int) -> None:
     _conclude(call)
 
 
-def _take_dispatch(row: Attempt, record: DispatchRecord, at: int) -> None:
+def _take_dispatch(row: Attempt, record: DispatchRecord, _: int) -> None:
     if row.accounts is not None:
         return
-    reserved = amount(record.reserved_nano_usd)
-    row.accounts = names(record.accounts)
-    row.reserved_nano_usd = reserved
-    row.dispatched_at = at
-    ((key_id, row.owner, row.address),) = callers([record])
-    ((row.operation, row.surface, streamed, *models, own_key),) = asked([record])
-    row.key_id, row.streamed, row.own_key = key_id or None, bool(streamed), bool(own_key)
-    row.asked_model, row.sent_model, row.upstream = models
+    _fill(row, one(DISPATCHED, said([record])))
+    row.key_id, row.streamed, row.own_key = row.key_id or None, bool(row.streamed), bool(row.own_key)
 
 
 def _take_failure(row: Attempt, record: FailureRecord, at: int) -> None:
     if row.state in {"failed", "abandoned"}:
         return
-    cost, status = amount(record.cost_nano_usd), _status(record.status)
+    (cost,), (status,) = _amounts([record.cost_nano_usd]), _statuses([record.status])
     row.cost_nano_usd = cost
     if row.state == "settled":
         return
     row.state = "abandoned" if record.abandoned else "failed"
-    row.code, row.status, row.settled_at = storable(record.code, 64), status, at
+    row.code, row.status, row.settled_at = storable(record.code, 64), status or None, at
 
 
-def _take_settlement(row: Attempt, record: SettlementRecord, at: int) -> None:
-    charged = amount(record.charged_nano_usd)
-    first_token_at = None if record.first_token_at is None else time_of(record.first_token_at)
-    ((outcome, code, status, answered_model, price, source, is_refused),) = ended([record])
-    if record.usage is not None:
-        (told,) = counts([record.usage])
-        row.input_tokens, row.cached_input_tokens, row.cache_write_tokens, row.audio_input_tokens = told[:4]
-        row.output_tokens, row.reasoning_tokens, row.audio_output_tokens = told[4:]
-        row.usage_source = source
+def _take_settlement(row: Attempt, record: SettlementRecord, _: int) -> None:
+    _fill(row, one(SETTLED, said([record])))
     row.state = "settled"
-    row.charged_nano_usd, row.settled_at, row.first_token_at = charged, at, first_token_at
-    row.outcome, row.code, row.status = outcome, code or None, status or None
-    row.answered_model, row.price = answered_model, price
-    (row.upstream_request_id,) = upstream_ids([record.upstream_request_id])
-    row.usage_refused = bool(is_refused)
+    row.first_token_at = row.first_token_at or None
+    row.code, row.status, row.usage_refused = row.code or None, row.status or None, bool(row.usage_refused)
+
+
+def _fill(row: Attempt, values: Mapping[str, Any]) -> None:
+    for column, value in values.items():
+        setattr(row, column, value)
 
 
 _TAKERS: dict[str, Any] = {"dispatch": _take_dispatch, "failure": _take_failure, "settlement": _take_settlement}
@@ -248,131 +237,50 @@ def _reserved(call: Call) -> Iterator[int]:
             yield call[number].reserved_nano_usd
 
 
-_REMEMBERED = 4096
-
-Caller: TypeAlias = tuple[str, str, str]
-"""What a row says of who called: `key_id`, "" for none, `owner` and `address`."""
-
-Asked: TypeAlias = tuple[str, str, int, str, str, str, int]
-"""What a row says of what was called: `operation`, `surface`, `streamed`, 0 or 1, `asked_model`, `sent_model`,
-`upstream` and `own_key`."""
-
-Ended: TypeAlias = tuple[str, str, int, str, str, str, int]
-"""What a row says of how a call ended: `outcome`, `code`, "" for none, `status`, 0 for none, `answered_model`, `price`,
-`usage_source` and `usage_refused`."""
+Convert: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
+"""Makes a column of a table of what a field of some records says. Raises `Unfit` when any of it cannot be stored."""
 
 
-def callers(records: Iterable[DispatchRecord]) -> Iterator[Caller]:
-    """Return who called."""
-    return map(_caller, [(record.key_id, record.owner, record.address) for record in records])
+def _texts(characters: int) -> Convert:
+    """Return what makes texts storable."""
+
+    def convert(texts: Sequence[str]) -> Sequence[str]:
+        return texts if are_storable(texts, characters) else [storable(text, characters) for text in texts]
+
+    return convert
 
 
-@lru_cache(_REMEMBERED)
-def _caller(told: tuple[str, str, str]) -> Caller:
-    key_id, owner, address = told
-    return (
-        storable(key_id, schema.MAX_ID_CHARACTERS),
-        storable(owner, 200),
-        storable(address, schema.MAX_ADDRESS_CHARACTERS),
-    )
+def _words(characters: int) -> Convert:
+    """Return the same for members of an Enum."""
+    texts = _texts(characters)
+    return lambda words: texts(list(map(str, words)))
 
 
-def asked(records: Iterable[DispatchRecord]) -> Iterator[Asked]:
-    """Return what was called."""
-    told = [
-        (
-            record.operation,
-            record.surface,
-            record.stream,
-            record.asked_model,
-            record.sent_model,
-            record.upstream,
-            record.own_key,
-        )
-        for record in records
-    ]
-    return map(_asked, told)
+def _truths(found: Sequence[Any]) -> Sequence[int]:
+    return list(map(int, map(bool, found)))
 
 
-@lru_cache(_REMEMBERED)
-def _asked(told: tuple[str, str, bool, str, str, str, bool]) -> Asked:
-    operation, surface, stream, asked_model, sent_model, upstream, own_key = told
-    return (
-        storable(operation, 32),
-        storable(surface, 32),
-        1 if stream else 0,
-        storable(asked_model, schema.MAX_MODEL_CHARACTERS),
-        storable(sent_model, schema.MAX_MODEL_CHARACTERS),
-        storable(upstream, 128),
-        1 if own_key else 0,
-    )
+def _bounded(most: int, what: str) -> Convert:
+    """Return what lets numbers through that are none too large."""
+
+    def convert(numbers: Sequence[int]) -> Sequence[int]:
+        if not 0 <= min(numbers) <= max(numbers) <= most:
+            raise Unfit(what)
+        return numbers
+
+    return convert
 
 
-def ended(records: Iterable[SettlementRecord]) -> Iterator[Ended]:
-    """Return how calls ended. Raises `Unfit` while that is taken."""
-    told = [
-        (
-            record.outcome,
-            record.code,
-            record.status,
-            record.answered_model,
-            record.price,
-            "" if record.usage is None else record.usage.source,
-            record.flaws,
-        )
-        for record in records
-    ]
-    return map(_ended, told)
+def _times(moments: Sequence[datetime | None]) -> Sequence[int]:
+    """Return times as rows have them, 0 for None. Raises `Unfit` when any of them has no zone."""
+    try:
+        return all_microseconds(moments)
+    except (TypeError, OverflowError) as error:
+        raise Unfit("at") from error
 
 
-@lru_cache(_REMEMBERED)
-def _ended(told: tuple[str, str, int, str, str, str, tuple[str, ...]]) -> Ended:
-    outcome, code, status, answered_model, price, source, flaws = told
-    return (
-        storable(str(outcome), 32),
-        storable(code, 64),
-        _status(status) or 0,
-        storable(answered_model, schema.MAX_MODEL_CHARACTERS),
-        storable(price, 2000),
-        storable(str(source), 16),
-        1 if flaws else 0,
-    )
-
-
-def upstream_ids(texts: list[str]) -> list[str]:
-    """Return providers' names for calls as rows have them."""
-    return texts if are_storable(texts, 256) else [storable(text, 256) for text in texts]
-
-
-Counts: TypeAlias = tuple[int, int, int, int, int, int, int]
-
-NO_COUNTS: Counts = (0, 0, 0, 0, 0, 0, 0)
-
-
-def counts(usages: Iterable[UsageRecord | None]) -> list[Counts]:
-    """Return the tokens of calls, in the order of the columns. Raises `Unfit` when any of them cannot be."""
-    found = [
-        NO_COUNTS
-        if usage is None
-        else (
-            usage.input_tokens,
-            usage.cached_input_tokens,
-            usage.cache_write_tokens,
-            usage.audio_input_tokens,
-            usage.output_tokens,
-            usage.reasoning_tokens,
-            usage.audio_output_tokens,
-        )
-        for usage in usages
-    ]
-    different = set(chain.from_iterable(found))
-    if different and not 0 <= min(different) <= max(different) <= MAX_TOKENS:
-        raise Unfit("usage")
-    return found
-
-
-@lru_cache(_REMEMBERED)
-def names(accounts: tuple[str, ...]) -> str:
+@lru_cache(4096)
+def _names(accounts: tuple[str, ...]) -> str:
     """Return accounts as JSON. Raises `Unfit`: a name is never changed, for then it would be another's."""
     for name in accounts:
         if not name or storable(name, schema.MAX_ACCOUNT_CHARACTERS) != name:
@@ -383,33 +291,92 @@ def names(accounts: tuple[str, ...]) -> str:
     return text
 
 
-def amount(nano_usd: int) -> int:
-    """Return an amount as it is. Raises `Unfit` when it cannot be a call's."""
-    return amounts([nano_usd])[0]
+_amounts = _bounded(MAX_NANO_USD, "nano_usd")
+_statuses = _bounded(_MAX_SMALL, "status")
+_tokens = _bounded(MAX_TOKENS, "usage")
+
+DISPATCHED: Final[Mapping[str, tuple[str, Convert]]] = {
+    "operation": ("operation", _words(32)),
+    "surface": ("surface", _words(32)),
+    "streamed": ("stream", _truths),
+    "asked_model": ("asked_model", _texts(schema.MAX_MODEL_CHARACTERS)),
+    "sent_model": ("sent_model", _texts(schema.MAX_MODEL_CHARACTERS)),
+    "upstream": ("upstream", _texts(128)),
+    "own_key": ("own_key", _truths),
+    "key_id": ("key_id", _texts(schema.MAX_ID_CHARACTERS)),
+    "owner": ("owner", _texts(200)),
+    "address": ("address", _texts(schema.MAX_ADDRESS_CHARACTERS)),
+    "dispatched_at": ("at", _times),
+    "reserved_nano_usd": ("reserved_nano_usd", _amounts),
+    "accounts": ("accounts", lambda accounts: list(map(_names, accounts))),
+}
+"""What a dispatch says of a row: by the column, the record's field, and how it is stored; "" is NULL in `key_id`."""
+
+SETTLED: Final[Mapping[str, tuple[str, Convert]]] = {
+    "outcome": ("outcome", _words(32)),
+    "code": ("code", _texts(64)),
+    "status": ("status", _statuses),
+    "answered_model": ("answered_model", _texts(schema.MAX_MODEL_CHARACTERS)),
+    "price": ("price", _texts(2000)),
+    "usage_source": ("source", _words(16)),
+    "usage_refused": ("flaws", _truths),
+    "input_tokens": ("input_tokens", _tokens),
+    "cached_input_tokens": ("cached_input_tokens", _tokens),
+    "cache_write_tokens": ("cache_write_tokens", _tokens),
+    "audio_input_tokens": ("audio_input_tokens", _tokens),
+    "output_tokens": ("output_tokens", _tokens),
+    "reasoning_tokens": ("reasoning_tokens", _tokens),
+    "audio_output_tokens": ("audio_output_tokens", _tokens),
+    "settled_at": ("at", _times),
+    "first_token_at": ("first_token_at", _times),
+    "upstream_request_id": ("upstream_request_id", _texts(256)),
+    "charged_nano_usd": ("charged_nano_usd", _amounts),
+}
+"""The same of a settlement, whose usage counts as part of it; "" and 0 are NULL in `code`, `status` and
+`first_token_at`."""
+
+Said: TypeAlias = Mapping[str, tuple[Any, ...]]
+"""What some records of one kind say, by the name of the field."""
 
 
-def amounts(nano_usd: list[int]) -> list[int]:
-    """Return amounts as they are. Raises `Unfit` when any of them cannot be a call's."""
-    if nano_usd and not 0 <= min(nano_usd) <= max(nano_usd) <= MAX_NANO_USD:
-        raise Unfit("nano_usd")
-    return nano_usd
+def said(records: Sequence[Any]) -> Said:
+    """Return what records say, which are structs of one type and not none."""
+    found = _fields(records)
+    usages = found.get("usage")
+    if usages is not None:
+        kind = next(filter(None, usages), _NO_USAGE)
+        # Without any, nothing was counted and nobody said so.
+        nothing = tuple(["" if field == "source" else 0 for field in kind.__struct_fields__])
+        rows = [nothing if usage is None else astuple(usage) for usage in usages]
+        found |= zip(kind.__struct_fields__, zip(*rows, strict=True), strict=True)
+    return found
 
 
-def _status(status: int) -> int | None:
-    """Return an HTTP status; None for 0, which says that there was no answer."""
-    if not 0 <= status <= _MAX_SMALL:
-        raise Unfit("status")
-    return status or None
+def _fields(records: Sequence[Any]) -> dict[str, tuple[Any, ...]]:
+    return dict(zip(records[0].__struct_fields__, zip(*map(astuple, records), strict=True), strict=True))
+
+
+class _NoUsage(Struct):
+    """A usage that says nothing, with the fields of `UsageRecord`."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    source: str = ""
+
+
+_NO_USAGE = _NoUsage()
+
+
+def one(columns: Mapping[str, tuple[str, Convert]], found: Said) -> dict[str, Any]:
+    """Return what a single record says, by the column. Raises `Unfit`."""
+    return {column: convert(found[field])[0] for column, (field, convert) in columns.items()}
 
 
 def time_of(at: datetime) -> int:
     """Return a time as a row has it. Raises `Unfit` for one without a zone."""
-    return times([at])[0]
-
-
-def times(moments: Iterable[datetime | None]) -> list[int]:
-    """Return times as rows have them, 0 for None. Raises `Unfit` when any of them has no zone."""
-    try:
-        return all_microseconds(moments)
-    except (TypeError, OverflowError) as error:
-        raise Unfit("at") from error
+    return int(_times([at])[0])

@@ -2,16 +2,16 @@
 
 Owns the short way from their records to rows, which nearly all calls go. It makes what `calls` makes of the same
 records, but a column at a time, so that nearly all of it is done by the interpreter's own loops: there is no object for
-a row. Many rows are written by one statement, which names once what they share, and of those that are there no more is
-read than has to be. What does not fit is for the long way, with all its batch. Used by `ledger`.
+a row. Many rows are written by one statement, which names once what they have in common, and of those that are there no
+more is read than has to be. What does not fit is for the long way, with all its batch. Used by `ledger`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from functools import cache
+from functools import lru_cache
 from itertools import chain, compress, filterfalse, islice, repeat
-from operator import add, attrgetter, is_, itemgetter
+from operator import attrgetter, is_, itemgetter
 from sqlite3 import sqlite_version_info
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -19,50 +19,28 @@ from chatgate.storage import calls
 from chatgate.storage.calls import Money
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
     from chatgate.storage.records import DispatchRecord, Record, SettlementRecord
 
-_ASKED: Final = {
-    "operation": "{}",
-    "surface": "{}",
-    "streamed": "{} <> 0",
-    **dict.fromkeys(("asked_model", "sent_model", "upstream"), "{}"),
-    "own_key": "{} <> 0",
-}
-"""What dispatches say that many calls have in common, and how each value is written: for None and truth values,
-SQLite's driver takes three times as long as for these."""
+_NULL: Final = dict.fromkeys(("key_id", "code"), "NULLIF({}, '')") | dict.fromkeys(
+    ("status", "first_token_at"), "NULLIF({}, 0)"
+)
+_TRUTHS: Final = dict.fromkeys(("streamed", "own_key", "usage_refused"), "{} <> 0")
+_WRITTEN: Final = _NULL | _TRUTHS
+"""How values are written that are not as the row has them: for None and truth values, SQLite's driver takes three times
+as long as for others."""
 
-_BEGINNING: Final = {
-    "key_id": "NULLIF({}, '')",
-    **dict.fromkeys(("owner", "address", "dispatched_at", "reserved_nano_usd", "accounts"), "{}"),
-}
-"""What else a dispatch says."""
+_COMMON: Final = frozenset(
+    (
+        *("operation", "surface", "streamed", "asked_model", "sent_model", "upstream", "own_key"),
+        *("outcome", "code", "status", "answered_model", "price", "usage_source", "usage_refused"),
+    )
+)
+"""Columns in which many calls have the same value, even when not all of a batch do."""
 
-_ENDED: Final = {
-    "outcome": "{}",
-    "code": "NULLIF({}, '')",
-    "status": "NULLIF({}, 0)",
-    **dict.fromkeys(("answered_model", "price", "usage_source"), "{}"),
-    "usage_refused": "{} <> 0",
-}
-"""What settlements say that many calls have in common."""
-
-_ENDING: Final = {
-    **dict.fromkeys(("input_tokens", "cached_input_tokens", "cache_write_tokens", "audio_input_tokens"), "{}"),
-    **dict.fromkeys(("output_tokens", "reasoning_tokens", "audio_output_tokens"), "{}"),
-    "settled_at": "{}",
-    "first_token_at": "NULLIF({}, 0)",
-    **dict.fromkeys(("upstream_request_id", "charged_nano_usd"), "{}"),
-}
-"""What else a settlement says."""
-
-_WORKER: Final = {"worker": "{}"}
-_ID: Final = {"request_id": "{}"}
-_SETTLED: Final = {"attempt": "1", "state": "'settled'", "ends_call": "TRUE"}
-_DISPATCHED: Final = {"attempt": "1", "state": "'dispatched'", "ends_call": "FALSE"}
 _NO_BEGINNING: Final = {
     "dispatched_at": "0",
     "streamed": "FALSE",
@@ -76,30 +54,21 @@ _NO_ENDING: Final = {
 }
 """What stands in columns that must not be empty until something is heard."""
 
-_REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in (*_ENDED, *_ENDING, "state", "ends_call"))
+_REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in (*calls.SETTLED, "state", "ends_call"))
 
 
 class _Shape(NamedTuple):
-    """Rows by what is told of them: columns that one statement's rows share, that each has, and that always are alike.
+    """Rows by what is told of them: what always stands in them, and what happens to a row that is there."""
 
-    `conflict` is what happens to a row that is there.
-    """
-
-    shared: dict[str, str]
-    own: dict[str, str]
     always: dict[str, str]
     conflict: str = ""
 
 
+_SETTLED: Final = {"attempt": "1", "state": "'settled'", "ends_call": "TRUE"}
 _SHAPES: Final = {
-    "whole": _Shape(_WORKER | _ASKED | _ENDED, _ID | _BEGINNING | _ENDING, _SETTLED),
-    "begun": _Shape(_WORKER | _ASKED, _ID | _BEGINNING, _DISPATCHED | _NO_ENDING),
-    "ended": _Shape(
-        _ENDED,
-        _ID | _ENDING,
-        _SETTLED | _NO_BEGINNING,
-        f" ON CONFLICT (request_id, attempt) DO UPDATE SET {_REPLACED}",
-    ),
+    "whole": _Shape(_SETTLED),
+    "begun": _Shape({"attempt": "1", "state": "'dispatched'", "ends_call": "FALSE"} | _NO_ENDING),
+    "ended": _Shape(_SETTLED | _NO_BEGINNING, f" ON CONFLICT (request_id, attempt) DO UPDATE SET {_REPLACED}"),
 }
 
 _SIZES: Final = (256, 64, 16, 4, 1) if sqlite_version_info >= (3, 32) else (48, 12, 3, 1)
@@ -111,13 +80,7 @@ _FEW: Final = 10
 
 _id_of = attrgetter("call_id")
 _attempt_of = attrgetter("attempt")
-_at_of = attrgetter("at")
-_reserved_of = attrgetter("reserved_nano_usd")
-_accounts_of = attrgetter("accounts")
-_usage_of = attrgetter("usage")
-_first_token_of = attrgetter("first_token_at")
-_upstream_id_of = attrgetter("upstream_request_id")
-_charged_of = attrgetter("charged_nano_usd")
+
 
 Values: TypeAlias = tuple[Any, ...]
 """Some of a row; "" and 0 are what NULL is made of."""
@@ -209,11 +172,9 @@ def write(connection: Connection, worker: str, told: Told) -> list[Money]:
     begun = {call_id: row for call_id, row in there.items() if row is not None}
     calls.check_ids([*firsts, *begun])
     writing = _Writing(connection, worker)
-    whole = list(filter(lasts.__contains__, firsts))
-    writing.whole(whole, list(map(firsts.__getitem__, whole)), list(map(lasts.__getitem__, whole)))
-    fresh = list(filterfalse(lasts.__contains__, firsts))
-    writing.begun(fresh, list(map(firsts.__getitem__, fresh)))
-    writing.ended(list(begun), list(map(lasts.__getitem__, begun)), list(begun.values()))
+    writing.whole(list(filter(lasts.__contains__, firsts)), firsts, lasts)
+    writing.begun(list(filterfalse(lasts.__contains__, firsts)), firsts)
+    writing.ended(begun, lasts)
     return writing.changes
 
 
@@ -227,61 +188,97 @@ class _Writing:
         self._mark = _mark(connection)
         self.changes: list[Money] = []
 
-    def whole(self, ids: Sequence[str], firsts: Sequence[DispatchRecord], lasts: Sequence[SettlementRecord]) -> None:
+    def whole(
+        self, ids: Sequence[str], firsts: Mapping[str, DispatchRecord], lasts: Mapping[str, SettlementRecord]
+    ) -> None:
         """Write calls that began and ended."""
-        own = map(add, map(add, zip(ids), _beginnings(firsts)), _endings(lasts))
-        self._insert("whole", zip(repeat((self._worker,)), calls.asked(firsts), calls.ended(lasts)), own)
-        for names, charged in _sums(map(_accounts_of, firsts), map(_charged_of, lasts)):
+        if not ids:
+            return
+        first, last = calls.said(_of(ids, firsts)), calls.said(_of(ids, lasts))
+        rows = _Rows(ids, worker=self._worker)
+        rows.take(calls.DISPATCHED, first)
+        rows.take(calls.SETTLED, last)
+        self._insert("whole", rows)
+        for names, charged in _sums(first["accounts"], last["charged_nano_usd"]):
             self.changes.append(Money(names, charged, 0))
 
-    def begun(self, ids: Sequence[str], firsts: Sequence[DispatchRecord]) -> None:
+    def begun(self, ids: Sequence[str], firsts: Mapping[str, DispatchRecord]) -> None:
         """Write calls that are under way."""
-        self._insert(
-            "begun", zip(repeat((self._worker,)), calls.asked(firsts)), map(add, zip(ids), _beginnings(firsts))
-        )
-        for names, reserved in _sums(map(_accounts_of, firsts), map(_reserved_of, firsts)):
+        if not ids:
+            return
+        first = calls.said(_of(ids, firsts))
+        rows = _Rows(ids, worker=self._worker)
+        rows.take(calls.DISPATCHED, first)
+        self._insert("begun", rows)
+        for names, reserved in _sums(first["accounts"], first["reserved_nano_usd"]):
             self.changes.append(Money(names, 0, reserved))
 
-    def ended(self, ids: Sequence[str], lasts: Sequence[SettlementRecord], begun: Sequence[Begun]) -> None:
+    def ended(self, begun: Mapping[str, Begun], lasts: Mapping[str, SettlementRecord]) -> None:
         """Write the ends of calls that are there."""
-        self._insert("ended", zip(calls.ended(lasts)), map(add, zip(ids), _endings(lasts)))
-        accounts = [calls.names_in(each.accounts) for each in begun]
-        for names, charged in _sums(accounts, map(_charged_of, lasts)):
+        if not begun:
+            return
+        last = calls.said(_of(begun, lasts))
+        rows = _Rows(list(begun))
+        rows.take(calls.SETTLED, last)
+        self._insert("ended", rows)
+        accounts = [calls.names_in(each.accounts) for each in begun.values()]
+        for names, charged in _sums(accounts, last["charged_nano_usd"]):
             self.changes.append(Money(names, charged, 0))
-        for names, reserved in _sums(accounts, [each.reserved_nano_usd for each in begun]):
+        for names, reserved in _sums(accounts, [each.reserved_nano_usd for each in begun.values()]):
             self.changes.append(Money(names, 0, -reserved))
 
-    def _insert(self, shape: str, shared: Iterable[tuple[Values, ...]], own: Iterable[Values]) -> None:
-        """Write rows, those together that share their values. Raises `calls.Unfit`, as what is iterated over does."""
-        groups: defaultdict[tuple[Values, ...], list[Any]] = defaultdict(list)
-        for values, row in zip(shared, own, strict=False):
-            groups[values].extend(row)
-        width = len(_SHAPES[shape].own)
-        for values, rows in groups.items():
+    def _insert(self, shape: str, rows: _Rows) -> None:
+        """Write rows, as many as possible by one statement."""
+        for alike, various, values in rows.groups():
             at = 0
             for size in _SIZES:
-                while at + size * width <= len(rows):
-                    some = (*chain.from_iterable(values), *rows[at : at + size * width])
-                    self._connection.exec_driver_sql(_statement(self._mark, shape, size), some)
-                    at += size * width
+                while at + size <= len(values):
+                    some = (*alike.values(), *chain.from_iterable(values[at : at + size]))
+                    statement = _statement(self._mark, shape, tuple(alike), various, size)
+                    self._connection.exec_driver_sql(statement, some)
+                    at += size
 
 
-def _beginnings(firsts: Sequence[DispatchRecord]) -> Iterator[Values]:
-    """Return the values of `_BEGINNING`. Raises `calls.Unfit`, also while they are taken."""
-    at, reserved = calls.times(map(_at_of, firsts)), calls.amounts(list(map(_reserved_of, firsts)))
-    return map(add, calls.callers(firsts), zip(at, reserved, map(calls.names, map(_accounts_of, firsts)), strict=True))
+class _Rows:
+    """Rows by their columns: those in which all rows are alike, by their value, and those in which they are not."""
+
+    def __init__(self, ids: Sequence[str], **alike: str) -> None:
+        """Begin with what is known of all."""
+        self._alike: dict[str, Any] = alike
+        self._various: dict[str, Sequence[Any]] = {"request_id": ids}
+
+    def take(self, columns: Mapping[str, tuple[str, calls.Convert]], said: calls.Said) -> None:
+        """Add what records say, in the order of the ids. Raises `calls.Unfit`."""
+        for column, (field, convert) in columns.items():
+            values = said[field]
+            if values.count(values[0]) == len(values):
+                (self._alike[column],) = convert(values[:1])
+            else:
+                self._various[column] = convert(values)
+
+    def groups(self) -> Iterator[tuple[dict[str, Any], tuple[str, ...], Sequence[Values]]]:
+        """Yield rows that go together: what they have in common, the names of the other columns, and their values."""
+        common = [column for column in self._various if column in _COMMON]
+        shared = list(zip(*map(self._various.pop, common), strict=True))
+        names, rows = tuple(self._various), list(zip(*self._various.values(), strict=True))
+        if not common:
+            yield self._alike, names, rows
+            return
+        groups: defaultdict[Values, list[Values]] = defaultdict(list)
+        for values, row in zip(shared, rows, strict=True):
+            groups[values].append(row)
+        for values, some in groups.items():
+            yield self._alike | dict(zip(common, values, strict=True)), names, some
 
 
-def _endings(lasts: Sequence[SettlementRecord]) -> Iterator[Values]:
-    """Return the values of `_ENDING`. Raises `calls.Unfit`."""
-    at, first_token_at = calls.times(map(_at_of, lasts)), calls.times(map(_first_token_of, lasts))
-    upstream_ids = calls.upstream_ids(list(map(_upstream_id_of, lasts)))
-    charged = calls.amounts(list(map(_charged_of, lasts)))
-    return map(add, calls.counts(map(_usage_of, lasts)), zip(at, first_token_at, upstream_ids, charged, strict=True))
+def _of(ids: Iterable[str], records: Mapping[str, Any]) -> list[Any]:
+    return list(map(records.__getitem__, ids))
 
 
-def _sums(accounts: Iterable[tuple[str, ...]], amounts: Iterable[int]) -> Iterator[tuple[tuple[str, ...], int]]:
+def _sums(accounts: Sequence[tuple[str, ...]], amounts: Iterable[int]) -> Iterator[tuple[tuple[str, ...], int]]:
     """Yield which accounts take how much together."""
+    if not any(accounts):
+        return
     sums: defaultdict[tuple[str, ...], int] = defaultdict(int)
     for names, amount in filter(itemgetter(0), zip(accounts, amounts, strict=True)):
         sums[names] += amount
@@ -294,15 +291,15 @@ def _mark(connection: Connection) -> str:
     return "?" if connection.dialect.name == "sqlite" else "%s"
 
 
-@cache
-def _statement(mark: str, shape: str, rows: int) -> str:
+@lru_cache(128)
+def _statement(mark: str, shape: str, alike: tuple[str, ...], various: tuple[str, ...], rows: int) -> str:
     """Return the statement for so many rows. The driver gets their values as they are: it is half the time."""
-    shared, own, always, conflict = _SHAPES[shape]
-    names = ", ".join([*shared, *own, *always])
-    alike = [column.format(mark) for column in shared.values()]
-    various = [column.format(f"column{number}") for number, column in enumerate(own.values(), 1)]
-    values = f"({', '.join([mark] * len(own))})"
+    always, conflict = _SHAPES[shape]
+    written = [_WRITTEN.get(column, "{}").format(mark) for column in alike]
+    written += [_WRITTEN.get(column, "{}").format(f"column{number}") for number, column in enumerate(various, 1)]
+    values = f"({', '.join([mark] * len(various))})"
     return (
-        f"INSERT INTO attempts ({names}) SELECT {', '.join([*alike, *various, *always.values()])} "  # noqa: S608 - names
+        f"INSERT INTO attempts ({', '.join([*alike, *various, *always])}) "  # noqa: S608 - names
+        f"SELECT {', '.join([*written, *always.values()])} "
         f"FROM (VALUES {', '.join([values] * rows)}) AS told WHERE TRUE{conflict}"
     )
