@@ -104,17 +104,18 @@ def fold(connection: Connection, worker: str, entries: Sequence[Entry], position
     counts once by its ids, wherever it lies: the place only says where reading goes on.
     """
     take_turn(connection)
-    left = _fold_plain(connection, worker, entries)
+    left = _fold_whole(connection, worker, entries)
     quarantined = sum(_fold_some(connection, worker, some) for some in _parts(left))
-    place = {"name": worker, "number": position_after.segment, "offset": position_after.offset}
-    if not connection.execute(_SET_POSITION, place).rowcount:
-        connection.execute(_BEGIN_POSITION, place)
+    mark = plain.mark(connection)
+    place = (worker, position_after.segment, position_after.offset)
+    connection.exec_driver_sql(_SET_POSITION.format(mark), place)
     return Folded(len(entries), quarantined)
 
 
-_PLACE: dict[str, BindParameter[int]] = {"segment": bindparam("number"), "offset_bytes": bindparam("offset")}
-_BEGIN_POSITION = insert(_POSITIONS).values(worker=bindparam("name"), **_PLACE)
-_SET_POSITION = update(_POSITIONS).where(_POSITIONS.c.worker == bindparam("name")).values(_PLACE)
+_SET_POSITION = (
+    "INSERT INTO journal_positions (worker, segment, offset_bytes) VALUES ({0}, {0}, {0}) ON CONFLICT (worker)"
+    " DO UPDATE SET segment = excluded.segment, offset_bytes = excluded.offset_bytes"
+)
 
 
 def positions(connection: Connection) -> dict[str, Place]:
@@ -228,17 +229,29 @@ _FORGET = (
 )
 
 
+def _fold_whole(connection: Connection, worker: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Fold what is told of plain calls, as `_fold_plain`.
+
+    SQLite copies each page that changes after a savepoint, so it has none: should a value be refused, which is rare,
+    the transaction begins anew. For that it must not have changed anything before.
+    """
+    if connection.dialect.name != "sqlite":
+        return _fold_plain(connection, worker, entries)
+    try:
+        return _write_plain(connection, worker, entries)
+    except _REFUSALS as error:
+        if _is_unavailable(error):
+            raise
+    connection.exec_driver_sql("ROLLBACK")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    return _fold_plain(connection, worker, entries)
+
+
 def _fold_plain(connection: Connection, worker: str, entries: Sequence[Entry]) -> Sequence[Entry]:
     """Fold what is told of plain calls; return what is left: all around what does not fit, or is refused."""
-    told = plain.plain(list(map(_RECORD_OF, entries)))
-    if not any(told):
-        return entries
     savepoint = connection.begin_nested()
     try:
-        changes: dict[str, list[int]] = {}
-        for change in plain.write(connection, worker, told):
-            _add(changes, change, 1)
-        _move(connection, changes)
+        left = _write_plain(connection, worker, entries)
     except _REFUSALS as error:
         if _is_unavailable(error):
             raise
@@ -250,6 +263,18 @@ def _fold_plain(connection: Connection, worker: str, entries: Sequence[Entry]) -
             entry for half in (entries[:middle], entries[middle:]) for entry in _fold_plain(connection, worker, half)
         ]
     savepoint.commit()
+    return left
+
+
+def _write_plain(connection: Connection, worker: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Write plain calls, and move the sums; return what is told of others. Raises what the database has against it."""
+    told = plain.plain(list(map(_RECORD_OF, entries)))
+    if not any(told):
+        return entries
+    changes: dict[str, list[int]] = {}
+    for change in plain.write(connection, worker, told):
+        _add(changes, change, 1)
+    _move(connection, changes)
     firsts, lasts = told
     if len(firsts) + len(lasts) == len(entries):
         return ()

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
     from chatgate.storage.records import DispatchRecord, Record, SettlementRecord
 
-_NULL: Final = dict.fromkeys(("key_id", "code"), "NULLIF({}, '')") | dict.fromkeys(
-    ("status", "first_token_at"), "NULLIF({}, 0)"
-)
-_TRUTHS: Final = dict.fromkeys(("streamed", "own_key", "usage_refused"), "{} <> 0")
-_WRITTEN: Final = _NULL | _TRUTHS
+_WRITTEN: Final = {
+    **dict.fromkeys(("key_id", "code"), "CASE WHEN {0} <> '' THEN {0} END"),
+    **dict.fromkeys(("status", "first_token_at"), "CASE WHEN {0} <> 0 THEN {0} END"),
+    **dict.fromkeys(("streamed", "own_key", "usage_refused"), "{0} <> 0"),
+}
 """How values are written that are not as the row has them: for None and truth values, SQLite's driver takes three times
 as long as for others."""
+
+_TRUTHS: Final = frozenset(("streamed", "own_key", "usage_refused"))
 
 _COMMON: Final = frozenset(
     (
@@ -144,9 +146,9 @@ def _rows_there(connection: Connection, ids: Collection[str]) -> Iterator[Sequen
     SQLite, which compares texts as Python does, it takes a tenth of the time to see what lies between the first and the
     last.
     """
-    mark = _mark(connection)
+    sign = mark(connection)
     columns = "SELECT request_id, attempt, state, reserved_nano_usd, accounts FROM attempts"
-    if len(ids) > _FEW and mark == "?":
+    if len(ids) > _FEW and sign == "?":
         between = f"{columns} WHERE request_id BETWEEN ? AND ? LIMIT ?"
         some = connection.exec_driver_sql(between, (min(ids), max(ids), len(ids))).all()
         if len(some) < len(ids):
@@ -154,7 +156,7 @@ def _rows_there(connection: Connection, ids: Collection[str]) -> Iterator[Sequen
             return
     coming = iter(ids)
     while some_ids := tuple(islice(coming, _MAX_ASKED)):
-        marks = ", ".join([mark] * len(some_ids))
+        marks = ", ".join([sign] * len(some_ids))
         yield from connection.exec_driver_sql(f"{columns} WHERE request_id IN ({marks})", some_ids)
 
 
@@ -185,7 +187,7 @@ class _Writing:
         """Write to a connection what a worker's journal tells."""
         self._connection = connection
         self._worker = worker
-        self._mark = _mark(connection)
+        self._mark = mark(connection)
         self.changes: list[Money] = []
 
     def whole(
@@ -252,7 +254,8 @@ class _Rows:
         for column, (field, convert) in columns.items():
             values = said[field]
             if values.count(values[0]) == len(values):
-                (self._alike[column],) = convert(values[:1])
+                (value,) = convert(values[:1])
+                self._alike[column] = _whole(column, value)
             else:
                 self._various[column] = convert(values)
 
@@ -268,7 +271,14 @@ class _Rows:
         for values, row in zip(shared, rows, strict=True):
             groups[values].append(row)
         for values, some in groups.items():
-            yield self._alike | dict(zip(common, values, strict=True)), names, some
+            yield self._alike | dict(zip(common, map(_whole, common, values), strict=True)), names, some
+
+
+def _whole(column: str, value: Any) -> Any:  # noqa: ANN401 - whatever a row has
+    """Return a value as the row has it."""
+    if column in _TRUTHS:
+        return bool(value)
+    return None if column in _WRITTEN and not value else value
 
 
 def _of(ids: Iterable[str], records: Mapping[str, Any]) -> list[Any]:
@@ -286,20 +296,24 @@ def _sums(accounts: Sequence[tuple[str, ...]], amounts: Iterable[int]) -> Iterat
         yield tuple(dict.fromkeys(names)), amount
 
 
-def _mark(connection: Connection) -> str:
+def mark(connection: Connection) -> str:
     """Return what stands for a value in the driver's statements."""
     return "?" if connection.dialect.name == "sqlite" else "%s"
 
 
 @lru_cache(128)
-def _statement(mark: str, shape: str, alike: tuple[str, ...], various: tuple[str, ...], rows: int) -> str:
-    """Return the statement for so many rows. The driver gets their values as they are: it is half the time."""
+def _statement(sign: str, shape: str, alike: tuple[str, ...], various: tuple[str, ...], rows: int) -> str:
+    """Return the statement for so many rows. The driver gets their values as they are: it is half the time.
+
+    SQLite copies each page that is changed by a statement which may have to be undone alone. None has to be here, where
+    a failure undoes more than that; and none must call a function, which could raise an error of its own.
+    """
+    verb = "INSERT OR FAIL" if sign == "?" else "INSERT"
     always, conflict = _SHAPES[shape]
-    written = [_WRITTEN.get(column, "{}").format(mark) for column in alike]
-    written += [_WRITTEN.get(column, "{}").format(f"column{number}") for number, column in enumerate(various, 1)]
-    values = f"({', '.join([mark] * len(various))})"
+    written = [_WRITTEN.get(column, "{0}").format(f"column{number}") for number, column in enumerate(various, 1)]
+    values = f"({', '.join([sign] * len(various))})"
     return (
-        f"INSERT INTO attempts ({', '.join([*alike, *various, *always])}) "  # noqa: S608 - names
-        f"SELECT {', '.join([*written, *always.values()])} "
+        f"{verb} INTO attempts ({', '.join([*alike, *various, *always])}) "  # noqa: S608 - names
+        f"SELECT {', '.join([*[sign] * len(alike), *written, *always.values()])} "
         f"FROM (VALUES {', '.join([values] * rows)}) AS told WHERE TRUE{conflict}"
     )
