@@ -117,7 +117,7 @@ class Attempt(Struct, gc=False):
         """Take what has arrived of a stream before its first word, which is enough."""
         relay = self.relay
         assert relay is not None  # noqa: S101 - narrows for the type checker; it is a stream's
-        out = relay.feed(data)
+        out = relay.begin(data)
         if out:
             self.held.append(out)
         if relay.begun or relay.done or relay.error is not None:

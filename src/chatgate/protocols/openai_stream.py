@@ -7,10 +7,10 @@ Source: https://platform.openai.com/docs/api-reference/chat-streaming (read 2026
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from chatgate.protocols import openai_chat, sse
 from chatgate.protocols.chunk_form import NO_FORM, form_of, is_text
@@ -31,6 +31,10 @@ _UNSAID = frozenset({"role", "name"})
 class _End(Struct, gc=False):
     index: int = 0
     finish_reason: Any = None
+
+
+_ONLY = _End()
+_GOING_ON = [_ONLY]
 
 
 class _Outline(Struct, gc=False):
@@ -57,6 +61,25 @@ class _Beginning(Struct):
     choices: list[_Delta] | None = None
 
 
+class _BegunDelta(Struct, gc=False):
+    content: Annotated[str, Meta(min_length=1)]
+
+
+class _BegunChoice(Struct, gc=False):
+    delta: _BegunDelta
+    index: Literal[0] = 0
+    finish_reason: None = None
+
+
+class _Begun(Struct, gc=False):
+    """A chunk that begins the text of the one choice that there is, as nearly all answers begin."""
+
+    choices: tuple[_BegunChoice]
+    usage: None = None
+    error: None = None
+
+
+_decode_begun = msgspec.json.Decoder(_Begun).decode
 _decode_outline = msgspec.json.Decoder(_Outline).decode
 _decode_piece = msgspec.json.Decoder(_Piece).decode
 _decode_beginning = msgspec.json.Decoder(_Beginning).decode
@@ -117,6 +140,10 @@ class Relay:
     def is_over(self) -> bool:
         """Tell whether nothing more will come of it."""
         return self.done or self.error is not None
+
+    def begin(self, data: bytes) -> bytes:
+        """Return what `feed` returns; an heir may know how answers begin."""
+        return self.feed(data)
 
     def feed(self, data: bytes) -> bytes:
         """Return what the caller gets of this: whole events only."""
@@ -281,6 +308,21 @@ class OpenAIRelay(Relay):
         """`hide_usage` drops the chunk with the count, which the caller did not ask for."""
         super().__init__()
         self._hide_usage = hide_usage
+
+    def begin(self, data: bytes) -> bytes:
+        """Do what `feed` does as long as the answer has not begun, with less ado for how it usually does."""
+        usual = self._usual
+        if _is_event(data, 0, len(data)) and not self._splitter.tail and (usual == _ONLY or not self._choices):
+            try:
+                _decode_begun(data[6:-2])
+            except _UNREADABLE:
+                return self.feed(data)
+            self._choices[0] = False
+            self._usual, self._going_on, self._suspended = _ONLY, _GOING_ON, _GOING_ON
+            self.begun = self.heard = True
+            self._note(data)
+            return data
+        return self.feed(data)
 
     def _pass_on(self, event: bytes, data: bytes) -> bytes:  # noqa: ARG002 - an heir's signature
         return event

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from msgspec import Struct
+
 from chatgate.vocabulary.errors import UpstreamError
 
 MAX_EVENT_BYTES = 2 << 20
@@ -30,29 +32,23 @@ class EventDialect:
     keep_alive = b": keep-alive\n\n"
 
 
-class EventSplitter:
-    """Cuts a byte stream into events, each with the blank line that ends it: joined again they are the stream."""
+class EventSplitter(Struct, eq=False):
+    """Cuts a byte stream into events, each with the blank line that ends it: joined again they are the stream.
 
-    __slots__ = ("_max_event_bytes", "_searched", "_tail")
+    `tail` is the beginning of an event whose end has not come yet.
+    """
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        """Start with nothing held back."""
-        self._max_event_bytes = max_event_bytes
-        self._tail = b""
-        self._searched = 0
-
-    @property
-    def tail(self) -> bytes:
-        """Return the beginning of an event whose end has not come yet."""
-        return self._tail
+    _max_event_bytes: int = MAX_EVENT_BYTES
+    tail: bytes = b""
+    _searched: int = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that are complete now.
 
         Raises `UpstreamError` when an event grows too long.
         """
-        if self._tail:
-            data = self._tail + data
+        if self.tail:
+            data = self.tail + data
         events: list[bytes] = []
         begin = 0
         search = _BLANK_LINE.search
@@ -64,7 +60,7 @@ class EventSplitter:
             events.append(data[begin:end])
             begin = end
             match = search(data, end)
-        self._tail = tail = data[begin:] if begin else data
+        self.tail = tail = data[begin:] if begin else data
         if len(tail) > self._max_event_bytes:
             raise UpstreamError("upstream_too_large")
         self._searched = max(0, len(tail) - 3)
@@ -72,7 +68,7 @@ class EventSplitter:
 
     def finish(self) -> bytes:
         """Return what is left at the end of the stream, an event without its blank line or b""."""
-        tail, self._tail, self._searched = self._tail, b"", 0
+        tail, self.tail, self._searched = self.tail, b"", 0
         return tail
 
 

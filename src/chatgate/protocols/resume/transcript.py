@@ -105,7 +105,7 @@ class DifferenceError(Exception):
     """The new stream is not the old one over again, or says what cannot be compared."""
 
 
-class Transcript:
+class Transcript(Struct, eq=False):
     """What a caller has been sent of a stream, whichever targets it came from.
 
     `id`, `created`, `model` and `system_fingerprint` are the first that were named, None before. `texts` holds what
@@ -114,37 +114,19 @@ class Transcript:
     the stream cannot be resumed they are of no use.
     """
 
-    __slots__ = (
-        "_comparable",
-        "_events",
-        "_said",
-        "_size",
-        "calls",
-        "choices",
-        "content_chunks",
-        "created",
-        "finish_reasons",
-        "id",
-        "model",
-        "system_fingerprint",
-        "texts",
-    )
-
-    def __init__(self) -> None:
-        """Start with nothing said."""
-        self._events: list[bytes] = []
-        self._said: list[bytes] = []
-        self._size = 0
-        self._comparable = True
-        self.id: str | None = None
-        self.created: int | None = None
-        self.model: str | None = None
-        self.system_fingerprint: str | None = None
-        self.texts: dict[Key, str] = {}
-        self.calls: dict[tuple[int, int], ToolCall] = {}
-        self.finish_reasons: dict[int, str] = {}
-        self.choices: set[int] = set()
-        self.content_chunks = 0
+    id: str | None = None
+    created: int | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+    texts: dict[Key, str] = {}
+    calls: dict[tuple[int, int], ToolCall] = {}
+    finish_reasons: dict[int, str] = {}
+    choices: set[int] = set()
+    content_chunks: int = 0
+    _events: list[bytes] = []
+    _said: list[bytes] = []
+    _size: int = 0
+    _comparable: bool = True
 
     def note(self, events: bytes) -> None:
         """Take note of whole events that were passed on."""
