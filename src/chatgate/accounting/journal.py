@@ -112,15 +112,15 @@ class Journal:
 
         Raises `JournalUnavailable`, at once and without touching the disk when that has failed a moment ago.
         """
-        framed = encode_frame(record)
+        framed = frame, record = encode_frame(record)
         gathered = self._gathered
         if not gathered:
-            self._append(framed[0], (framed,))
+            self._append(frame)
+            self._note((Position(self._segment, self._end), record))
             return
         self._gathered = []
-        frames = [*gathered, framed]
         try:
-            self._append(b"".join([frame for frame, _ in frames]), frames)
+            self._append_all([*gathered, framed])
         except JournalUnavailable:
             self._postpone(gathered)
             raise
@@ -145,15 +145,24 @@ class Journal:
         if gathered:
             self._gathered = []
             try:
-                self._append(b"".join([frame for frame, _ in gathered]), gathered)
+                self._append_all(gathered)
             except JournalUnavailable:
                 self._postpone(gathered)
 
-    def _append(self, data: bytes, framed: Sequence[tuple[bytes, Record]]) -> None:
-        """Write frames, which are the data, at once. Raises `JournalUnavailable`; then all of them count as unwritten.
+    def _append_all(self, framed: Sequence[tuple[bytes, Record]]) -> None:
+        """Write several records by one write. Raises `JournalUnavailable`; then all of them count as unwritten.
 
         Some may be on the disk all the same: who reads a record twice takes it for one.
         """
+        data = b"".join([frame for frame, _ in framed])
+        self._append(data)
+        segment, end = self._segment, self._end - len(data)
+        for frame, record in framed:
+            end += len(frame)
+            self._note((Position(segment, end), record))
+
+    def _append(self, data: bytes) -> None:
+        """Write whole frames. Raises `JournalUnavailable`."""
         if self._end >= self._due:
             self._do_what_is_due()
         try:
@@ -162,11 +171,7 @@ class Journal:
             raise self._fail(error.strerror or "cannot write") from error
         if written != len(data):
             raise self._fail("the disk is full")
-        end = self._end
-        for frame, record in framed:
-            end += len(frame)
-            self._note((Position(self._segment, end), record))
-        self._end = end
+        self._end += written
 
     def _postpone(self, framed: Sequence[tuple[bytes, Record]]) -> None:
         """Keep records that could not be written until they can be."""
