@@ -76,13 +76,14 @@ class Stream(Struct, eq=False):
         if self._drains:
             self._beginning = asyncio.ensure_future(beginning)
             beginning = asyncio.shield(self._beginning)
-        attempt, relay = self._take_up(await beginning)
+        attempt = await beginning
+        relay = self._take_up(attempt)
         first = b"".join(attempt.held)
         if self.is_started or relay.done:
             self._start(self.plan)
             self._send(first)
         else:
-            self._sent += bool(first)
+            self._sent = 1
             self._start(self.plan, first)
         while not relay.done:
             try:
@@ -107,7 +108,8 @@ class Stream(Struct, eq=False):
         attempt, relay = self.attempt, self.relay
         if attempt is None or relay is None:
             assert self._beginning is not None  # noqa: S101 - narrows for the type checker; `can_drain` has said so
-            attempt, relay = self._take_up(await self._beginning)
+            attempt = await self._beginning
+            relay = self._take_up(attempt)
 
         def take(data: bytes) -> Verdict:
             relay.feed(data)
@@ -171,12 +173,12 @@ class Stream(Struct, eq=False):
                 self._start(None)
                 self._port.send(comment)
 
-    def _take_up(self, attempt: Attempt) -> tuple[Attempt, Relay]:
+    def _take_up(self, attempt: Attempt) -> Relay:
         """Take note that an answer has said its first word."""
         relay = attempt.relay
         assert relay is not None  # noqa: S101 - narrows for the type checker; it is a stream's
         self.attempt, self.relay, self.first_token_at = attempt, relay, self._clock()
-        return attempt, relay
+        return relay
 
     def _start(self, plan: Plan | None, first: bytes = b"") -> None:
         """Send the head, with the first of the answer, unless it has been."""

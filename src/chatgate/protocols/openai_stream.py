@@ -241,12 +241,12 @@ class Relay:
         """Look at one event; return what the caller gets of it."""
         if not data:
             return self._comment(event)
+        if data.strip() == b"[DONE]":
+            self.heard = self.done = True
+            return self._mark(event)
         try:
             outline = _decode_outline(data)
         except _UNREADABLE as error:
-            if data.strip() == b"[DONE]":
-                self.heard = self.done = True
-                return self._mark(event)
             if not isinstance(error, msgspec.ValidationError) or not data.lstrip().startswith(b"{"):
                 return b""  # It is broken, or nothing that has fields, and would break the caller's reader too.
             outline = _Outline()  # It is no chunk that we know: passed on unread.

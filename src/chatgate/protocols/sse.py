@@ -49,6 +49,10 @@ class EventSplitter(Struct, eq=False):
         """
         if self.tail:
             data = self.tail + data
+        if data.find(b"\r") < 0:  # As nearly always: one way to end a line is left.
+            *ended, tail = data.split(b"\n\n")
+            self._hold_back(tail)
+            return [event + b"\n\n" for event in ended]
         events: list[bytes] = []
         begin = 0
         search = _BLANK_LINE.search
@@ -60,11 +64,15 @@ class EventSplitter(Struct, eq=False):
             events.append(data[begin:end])
             begin = end
             match = search(data, end)
-        self.tail = tail = data[begin:] if begin else data
+        self._hold_back(data[begin:] if begin else data)
+        return events
+
+    def _hold_back(self, tail: bytes) -> None:
+        """Keep the beginning of an event, as long as it is not too long."""
+        self.tail = tail
         if len(tail) > self._max_event_bytes:
             raise UpstreamError("upstream_too_large")
         self._searched = max(0, len(tail) - 3)
-        return events
 
     def finish(self) -> bytes:
         """Return what is left at the end of the stream, an event without its blank line or b""."""
