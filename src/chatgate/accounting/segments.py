@@ -21,7 +21,7 @@ from chatgate.accounting.records import Record, decode
 _SEGMENT = re.compile(r"([0-9]{10})\.journal")
 
 
-class Position(Struct, frozen=True, order=True):
+class Position(Struct, frozen=True, order=True, gc=False):
     """A place between two records; `offset` is in bytes. Places compare in the order of writing."""
 
     segment: int
@@ -31,7 +31,7 @@ class Position(Struct, frozen=True, order=True):
 START: Final = Position(0, 0)
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """What was read: a record, or bytes that are none.
 
     `position` is where reading goes on after it. `record` is None for `damaged` bytes: a torn end, a part that the disk
