@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from chatgate.transport import Transport
@@ -164,6 +166,66 @@ async def test_streams_follow_each_other(transport: Transport, second: bytes, st
             expected = (status, more) if number == 1 else (200, b"1")
             assert (upstream_answer.status, upstream_answer.headers[b"x-more"]) == expected
             assert await upstream_answer.read(100) == b"hello"
+        assert server.accepted == 1
+
+
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"\r\n"
+END = b"0\r\n\r\n"
+HELLO = b"5\r\nhello\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "body"),
+    [
+        ([STREAM_HEAD, HELLO, END], b"hello"),
+        ([STREAM_HEAD + HELLO, END], b"hello"),
+        ([STREAM_HEAD + HELLO, HELLO, END], b"hellohello"),
+        ([STREAM_HEAD + HELLO, HELLO + END], b"hellohello"),
+        ([STREAM_HEAD + HELLO, b"5", b"\r\nhel", b"lo\r", b"\n0\r\n\r\n"], b"hellohello"),
+        ([STREAM_HEAD + HELLO + HELLO, END], b"hellohello"),
+        ([STREAM_HEAD + HELLO + END], b"hello"),
+        ([STREAM_HEAD + HELLO[:-1], HELLO[-1:] + END], b"hello"),
+        ([STREAM_HEAD + HELLO[:1], HELLO[1:] + END], b"hello"),
+        ([STREAM_HEAD + b"5;x=y\r\nhello\r\n", END], b"hello"),
+        ([STREAM_HEAD + b"fa0\r\n" + b"y" * 4000 + b"\r\n", END], b"y" * 4000),
+        ([STREAM_HEAD + END], b""),
+        ([STREAM_HEAD, END], b""),
+        ([STREAM_HEAD + HELLO, b"0\r\nX-More: 3\r\n\r\n"], b"hello"),
+        ([STREAM_HEAD[:20], STREAM_HEAD[20:] + HELLO + END], b"hello"),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n" + STREAM_HEAD + HELLO, END], b"hello"),
+        ([STREAM_HEAD.replace(b"1", b"1", 1).replace(b": 1", b": 2") + HELLO, END], b"hello"),
+        ([STREAM_HEAD + HELLO, b"zz"], None),
+        ([STREAM_HEAD + HELLO, b"-1\r\nx\r\n"], None),
+        ([STREAM_HEAD + HELLO], None),
+        ([STREAM_HEAD], None),
+    ],
+)
+async def test_a_stream_whose_head_came_before_is_read_as_any_other(
+    transport: Transport, pieces: list[bytes], body: bytes | None
+) -> None:
+    """However it is cut and however it ends, with the same head twice before it and another stream after it."""
+
+    async def script(peer: Peer) -> None:
+        for said in ([STREAM_HEAD + HELLO + END], [STREAM_HEAD, HELLO + END], pieces, [STREAM_HEAD + HELLO, END]):
+            await peer.request()
+            for piece in said:
+                await peer.send(piece)
+                for _ in range(5):  # It is to arrive by itself.
+                    await asyncio.sleep(0)
+            if body is None and said is pieces:
+                return
+
+    async with RawServer(script) as server:
+        for expected in (b"hello", b"hello"):
+            assert await (await transport.send(outbound(server.port))).read(100) == expected
+        if body is None:
+            with pytest.raises(UpstreamError):
+                await (await transport.send(outbound(server.port))).read(9999)
+            return
+        upstream_answer = await transport.send(outbound(server.port))
+        assert upstream_answer.status == 200
+        assert await upstream_answer.read(9999) == body
+        assert await (await transport.send(outbound(server.port))).read(100) == b"hello"
         assert server.accepted == 1
 
 

@@ -19,7 +19,7 @@ import httptools
 from chatgate.bursts import Burst
 from chatgate.transport.answer import BODY, ENDED, HEAD, UNKNOWN, HttpAnswer
 from chatgate.transport.chunks import data_of
-from chatgate.transport.heads import MAX_HEAD_BYTES, JudgedHead, KnownHead, judge, known_head
+from chatgate.transport.heads import MAX_HEAD_BYTES, JudgedHead, KnownHead, judge, known_head, seen_again
 from chatgate.transport.signal import Signal
 from chatgate.vocabulary.exchange import OutboundRequest
 from chatgate.vocabulary.upstreams import Origin
@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_answer",
         "_fields",
+        "_first",
         "_framing_bytes",
         "_in_vain",
         "_interim_count",
@@ -86,6 +87,7 @@ class Connection(asyncio.Protocol):
         "_learned_at",
         "_may_keep",
         "_parser",
+        "_unparsed",
         "_until_close",
         "burst",
         "clock",
@@ -98,12 +100,14 @@ class Connection(asyncio.Protocol):
     )
 
     _fields: list[tuple[bytes, bytes]] | None
+    _first: bytes
     _framing_bytes: int
     _interim_count: int
     _is_between_chunks: bool
     _is_fed: bool
     _is_whole: bool
     _may_keep: bool
+    _unparsed: bytes
     _until_close: bool
 
     def __init__(self, origin: Origin, keeper: Keeper, clock: Callable[[], float], burst: Burst) -> None:
@@ -194,7 +198,7 @@ class Connection(asyncio.Protocol):
         if known is not None and not self._is_fed and (body := known.body_of(data)) is not None:
             answer.status, answer.headers, answer.stage = _OK, known.headers, ENDED
             answer.whole, answer.pieces = body, [body]
-        elif not self._feed(answer, data):
+        elif (not self._is_fed and self._begin(answer, data)) or not self._feed(answer, data):
             return
         self._answer = None
         # An upstream that answered before it had read the whole request would take the rest of it for the next one.
@@ -210,6 +214,7 @@ class Connection(asyncio.Protocol):
         received_before = answer.received_bytes
         is_first, self._is_fed = not self._is_fed, True
         self._framing_bytes += len(data)
+        data, self._unparsed = self._unparsed + data, b""
         self._is_between_chunks = False
         try:
             self._parser.feed_data(data)
@@ -240,6 +245,28 @@ class Connection(asyncio.Protocol):
         else:
             answer.wake()
         return False
+
+    def _begin(self, answer: HttpAnswer, data: bytes) -> bool:
+        """Begin a stream whose head is known without the parser, which hears of it once it is needed.
+
+        False, and nothing has happened, when the head is another one, or more has come with it than one chunk.
+        """
+        judged = self._judged
+        if judged is None or not judged.text or not data.startswith(judged.text):
+            self._first = data
+            return False
+        piece = data[len(judged.text) :]
+        start = data_of(piece)
+        if piece and not start:
+            return False
+        self._fields, self._unparsed, self._is_between_chunks, self._is_fed = None, judged.text, True, True
+        answer.status, answer.headers, answer.stage = judged.status, judged.headers, BODY
+        if piece:
+            self.on_body(piece[start:-2])
+            answer.progress(self.clock())
+        else:
+            answer.wake()
+        return True
 
     def _learn(self, data: bytes, answer: HttpAnswer) -> None:
         """Remember the head of a whole answer, until the server has shown that each of its heads is another one."""
@@ -276,7 +303,9 @@ class Connection(asyncio.Protocol):
         if judged is None or judged.fields != fields or judged.status != status or judged.version != version:
             judged = judge(status, version, fields, is_long=self._framing_bytes > MAX_HEAD_BYTES)
             self._judged = judged
-        self._fields = None
+        elif not (judged.text or self._interim_count):
+            self._judged = seen_again(judged, self._first)
+        self._fields, self._first = None, b""
         answer.status, answer.headers, self._until_close = status, judged.headers, judged.until_close
         answer.stage = BODY
 
@@ -312,6 +341,7 @@ class Connection(asyncio.Protocol):
     def _start_afresh(self) -> None:
         """Forget what was found out about an answer; the parser is ready for the next one."""
         self._fields = []
+        self._first = self._unparsed = b""
         self._framing_bytes = 0
         self._interim_count = 0
         self._is_between_chunks = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,18})(?=\r\n)")
 _END_OF_HEAD = b"\r\n\r\n"
@@ -52,6 +52,7 @@ class JudgedHead(Struct, frozen=True, gc=False):
     """A head that leaves no doubt about its body, which goes on `until_close` when nothing tells its length.
 
     `fields` are as they came; of `headers` the names are in lower case, and several lines of one name are joined.
+    `text` is the whole head of chunks that was found to come again, b"" before that.
     """
 
     status: int
@@ -59,6 +60,7 @@ class JudgedHead(Struct, frozen=True, gc=False):
     fields: Fields
     headers: dict[bytes, bytes]
     until_close: bool
+    text: bytes = b""
 
 
 def judge(status: int, version: str, fields: Fields, *, is_long: bool) -> JudgedHead:
@@ -84,3 +86,13 @@ def judge(status: int, version: str, fields: Fields, *, is_long: bool) -> Judged
         raise ValueError("content coding that was not asked for")
     until_close = transfer_coding is None and b"content-length" not in headers and status not in _BODILESS
     return JudgedHead(status, version, fields, headers, until_close)
+
+
+def seen_again(judged: JudgedHead, data: bytes) -> JudgedHead:
+    """Return a head that came again with how it is written, if it is that of chunks and `data` begin with all of it."""
+    text, end, _ = data.partition(_END_OF_HEAD)
+    text += end
+    # Where a line ends otherwise, the head may have ended before.
+    if not end or b"transfer-encoding" not in judged.headers or text.count(b"\n") != text.count(b"\r\n"):
+        return judged
+    return structs.replace(judged, text=text)
