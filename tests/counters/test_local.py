@@ -59,3 +59,22 @@ def test_a_call_that_the_limits_refuse_asks_for_no_money() -> None:
     assert (refused.standing.admitted, refused.hold, refused.receipt) == (False, None, None)
     both.release(first.receipt)
     assert both.standing(FACTS, RULES).remaining == 10
+
+
+@pytest.mark.parametrize(
+    ("rules", "can_correct"),
+    [
+        (RULES[:1], False),
+        (RULES[1:], True),
+        (RULES, True),
+        ((Rule(100, 60.0, "minute", ("key",), "tokens"),), True),
+        ((Rule(100, 60.0, "minute", ("key",), "usd"),), True),
+    ],
+)
+def test_only_what_calls_use_is_corrected(rules: tuple[Rule, ...], *, can_correct: bool) -> None:
+    """A call counts as one whatever it used; tokens, money and slots are what they turn out to be."""
+    both = counters(RuntimeError("asked"))
+    receipt = both.take(FACTS, Bound(1, 1, 5), rules).receipt
+    assert both.can_correct(receipt) is can_correct
+    both.release(receipt)
+    assert not both.can_correct(receipt)

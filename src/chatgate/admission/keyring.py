@@ -128,12 +128,12 @@ class Keyring:
         known = self._latest.get(record.id)
         if known is None or known.record is not record or self._clock() - known.confirmed_at > USABLE_SECONDS:
             return False
-        terms = self._terms_of(record)
-        if terms.may_end or terms.networks is not None:
-            try:
-                self.judge(record, address)
-            except CallerError:
-                return False
+        if known.is_free:
+            return True
+        try:
+            self.judge(record, address)
+        except CallerError:
+            return False
         return True
 
     async def find(self, shown: str) -> KeyRecord:
@@ -251,7 +251,7 @@ class Keyring:
             self._unknown[mark] = self._clock() + UNKNOWN_SECONDS
             _drop_oldest(self._unknown, MAX_UNKNOWN)
         else:
-            self._known[mark] = self._latest[record.id] = _Known(record, asked_at)
+            self._known[mark] = self._latest[record.id] = _Known(record, asked_at, _is_free(record))
             self._has_new = True
             while len(self._known) > MAX_KNOWN:
                 self._forget(*next(iter(self._known.items())))
@@ -275,10 +275,20 @@ class Keyring:
 
 
 class _Known(Struct, gc=False):
-    """A key that was found, and when the storage last said that it is so."""
+    """A key that was found, when the storage last said that it is so, and whether it is good from anywhere, forever."""
 
     record: KeyRecord
     confirmed_at: float
+    is_free: bool
+
+
+def _may_end(record: KeyRecord) -> bool:
+    """Tell whether time, or what has happened, may end a key that has not changed."""
+    return record.revoked_at is not None or record.expires_at is not None or not record.enabled
+
+
+def _is_free(record: KeyRecord) -> bool:
+    return not (_may_end(record) or record.allowed_addresses)
 
 
 class _Terms:
@@ -288,7 +298,7 @@ class _Terms:
 
     def __init__(self, record: KeyRecord) -> None:
         self.record = record
-        self.may_end = record.revoked_at is not None or record.expires_at is not None or not record.enabled
+        self.may_end = _may_end(record)
         self.models = Patterns(record.allowed_models) if record.allowed_models else None
         self.networks = _networks(record.allowed_addresses) if record.allowed_addresses else None
         self._judged: dict[str, bool] = {}

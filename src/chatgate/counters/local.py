@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from chatgate.accounting.holds import Refusal
+from chatgate.admission.rules import REQUESTS
 from chatgate.counters.port import Taken
 from chatgate.vocabulary.errors import GateError
 
@@ -67,8 +68,9 @@ class LocalCounters:
         return self.limits.standing(facts, rules)
 
     def can_correct(self, receipt: object) -> bool:
-        """Tell whether more was taken than the call of an address, which stays as it is."""
-        return bool(cast("Ticket", receipt).taken)
+        """Tell whether more was taken than calls, which stay as they are; of several rules it is not asked which."""
+        taken = cast("Ticket", receipt).taken
+        return len(taken) > 1 or (len(taken) == 1 and taken[0][0].resource != REQUESTS)
 
     def settle(self, receipt: object, used: Bound) -> None:
         """Correct what was taken to what was used."""
