@@ -133,9 +133,9 @@ async def test_a_caller_who_leaves_a_whole_answer_is_noticed(gateway: Gateway, u
 
 
 async def test_a_slow_reader_slows_the_provider_and_loses_nothing(gateway: Gateway, upstream: FakeUpstream) -> None:
-    """32 MiB to a caller who does not read do not pile up in the gateway, and all of them arrive at last."""
+    """75 MiB to a caller who does not read do not pile up in the gateway, and all of them arrive at last."""
     piece = scripts.event(scripts.chunk({"content": "x" * 65_000}))
-    many = 500
+    many = 1200  # More than the receive buffers of two sockets, which may grow to 32 MiB each.
 
     async def flood(exchange: Exchange) -> None:
         await exchange.send(scripts.STREAM_HEAD)
