@@ -107,7 +107,7 @@ class Memory(Protocol):
         """Keep an answer, whole or as its stream has ended."""
 
 
-class _Call(Struct, gc=False):
+class _Call(Struct):
     """One call on its way: who asks, what is known of it so far, and what is open for it."""
 
     identified: Identified

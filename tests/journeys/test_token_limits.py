@@ -242,6 +242,7 @@ async def test_a_hedge_takes_once_and_gives_everything_back(
         headers = place.make("requests=100/hour")
         for _ in range(25):
             assert (await place.ask(way, headers, "pair")).is_whole
+        other.forget()  # On a busy machine, one of these may have been slow enough for it, too.
         upstream.on_model("pair-a", scripts.silent())
         heard = await place.ask(way, headers, "pair")
         assert heard.is_whole, heard.body

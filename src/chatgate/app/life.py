@@ -269,12 +269,14 @@ class App:
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            now = clock()
-            for stream in list(self._parts.streams):
-                stream.tick(now)
-            self._calls.tell()
-            self._log.flush()
-            self._metrics.publish()
+            self._tick(clock())
+
+    def _tick(self, now: float) -> None:
+        for stream in list(self._parts.streams):
+            stream.tick(now)
+        self._calls.tell()
+        self._log.flush()
+        self._metrics.publish()
 
 
 def _pass() -> None:

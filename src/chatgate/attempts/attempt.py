@@ -82,7 +82,7 @@ class _NoAnswer:
 _NO_ANSWER = cast("Answer", _NoAnswer())
 
 
-class Attempt(Struct, gc=False):
+class Attempt(Struct):
     """One try, under way at its candidate.
 
     `serial` counts the tries of the call from 1. `secret` is the key that is shown there, "" for none, `number` the

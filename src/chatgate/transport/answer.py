@@ -67,7 +67,7 @@ class Line(Protocol):
         """End the connection, and the answer with this reason."""
 
 
-class HttpAnswer(Struct, eq=False, gc=False):
+class HttpAnswer(Struct, eq=False):
     """The answer to one request, filled by its connection while it arrives.
 
     `received_bytes` counts the body while it is under way, `pieces` is the part of it that nobody took yet. `whole` is
