@@ -75,9 +75,9 @@ each call. What would move the rest, as far as was tried:
 - The dispatches of a turn in one write, as its settlements are. Then a call that believes itself sent must be told that
   its record could not be written, and the request that waits must be called back; for a microsecond that was left.
 - An event of a stream goes through seven functions where it went through fourteen, and its chunk passes as it came. In
-  process that takes 2 µs instead of 3.3, over sockets it hardly shows: three fifths of an event are the kernel's reading
-  and writing, nearly all that nginx spends, and much of the rest is waiting for memory, as each stream's objects
-  have left the caches when its next event comes. The event loop's own layers take a tenth.
+  process that takes 2 µs instead of 3.3, over sockets it hardly shows: three fifths of an event are the kernel's
+  reading and writing, nearly all that nginx spends, and much of the rest is waiting for memory, as each stream's
+  objects have left the caches when its next event comes. The event loop's own layers take a tenth.
 - The start of a stream takes half as long as before when the code is warm; for one caller at a time it never is.
 - Compiling the hot modules with mypyc: they compile, but what msgspec's structs say at run time, and protocols that
   others inherit from, do not survive it as they are. With Cython 90 modules work at once, and take no fewer
