@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +28,13 @@ class CountError(Exception):
     """The work cannot be counted here; `str()` says why."""
 
 
-def count(bench: Bench, peer: Peer, name: str, around: Sequence[str | Path]) -> tuple[Path, Path]:
+def count(
+    bench: Bench, peer: Peer, name: str, around: Sequence[str | Path], begin: Callable[[Process], None] | None = None
+) -> tuple[Path, Path]:
     """Return what a program around the peer's wrote after `FEW` calls, and after `MANY`. Raises `CountError`.
 
-    In `around`, `{out}` is the file that it writes to; `name` tells these files from others.
+    In `around`, `{out}` is the file that it writes to; `name` tells these files from others. `begin` is called with
+    each process when it answers, before the calls.
     """
     outs = {times: bench.folder / f"{name}-{peer.name}-{times}" for times in (FEW, MANY)}
     started: list[Running] = []
@@ -41,6 +44,8 @@ def count(bench: Bench, peer: Peer, name: str, around: Sequence[str | Path]) -> 
             started.append(_start(bench, peer, core, out, [str(part).format(out=out) for part in around]))
         for running, times in zip(started, outs, strict=True):
             _wait(bench, running)
+            if begin and running.process:
+                begin(running.process)
             _call(bench, running, times)
     except OSError as error:
         raise CountError(str(error)) from error

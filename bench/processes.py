@@ -91,6 +91,11 @@ class Process:
         self.end()
 
     @property
+    def pid(self) -> int:
+        """The process's own number."""
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Tell whether it still runs."""
         return self._process.poll() is None
