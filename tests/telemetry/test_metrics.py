@@ -221,6 +221,19 @@ def test_the_numbers_add_up(calls: list[tuple[str, float, float | None, Usage | 
         assert sum(values(families[name], f"{name}_sum").values()) == pytest.approx(sum(observed))
 
 
+def test_calls_that_are_alike_are_counted_by_key_and_together() -> None:
+    """Calls of several keys in turn and of none, told at once: all are in the sum, each is in its key's series."""
+    metrics = knowing("m")
+    metrics.count([settled(model="m", key=key, input_tokens=1, cost_usd="0.5") for key in ("key_1", "", "key_2") * 3])
+    text = metrics.render().decode()
+    assert sum(values(scrape(metrics)["chatgate_calls"], "chatgate_calls_total").values()) == 9
+    assert 'chatgate_key_calls_total{key="key_1",model="m"} 3.0' in text
+    assert 'chatgate_key_calls_total{key="key_2",model="m"} 3.0' in text
+    assert 'chatgate_key_tokens_total{direction="input",key="key_2",model="m"} 3.0' in text
+    assert 'chatgate_key_cost_usd_total{key="key_2",model="m"} 1.5' in text
+    assert 'key=""' not in text
+
+
 def test_a_key_has_series_of_its_own() -> None:
     """Calls, tokens and cost are added up by key and model, and calls without a key are in none of these."""
     metrics = knowing("m")

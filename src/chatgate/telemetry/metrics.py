@@ -82,7 +82,8 @@ _WIDTH = _RETRIES + 1
 _MS = 1000.0
 _bucket_of = partial(bisect_left, BOUNDS_SECONDS)
 
-_labels_of = attrgetter("operation", "surface", "model", "outcome", "code", "status", "stream", "key")
+_LABELS = ("operation", "surface", "model", "outcome", "code", "status", "stream")
+_labels_of, _labels_but_key_of, _key_of = attrgetter(*_LABELS, "key"), attrgetter(*_LABELS), attrgetter("key")
 _input_tokens_of, _output_tokens_of = attrgetter("input_tokens"), attrgetter("output_tokens")
 _duration_ms_of, _first_token_ms_of = attrgetter("duration_ms"), attrgetter("first_token_ms")
 _attempts_of, _cost_usd_of = attrgetter("attempts"), attrgetter("cost_usd")
@@ -124,31 +125,27 @@ class Metrics(Collector):
 
     def count(self, calls: Iterable[Settled]) -> None:
         """Count calls that have ended: those that are alike together, so that each costs next to nothing."""
-        for labels, alike in groupby(sorted(calls, key=_labels_of), _labels_of):
+        for labels, alike in groupby(sorted(calls, key=_labels_of), _labels_but_key_of):
             self._count_alike(labels, list(alike))
 
     def _count_alike(self, labels: tuple[Any, ...], calls: Sequence[Settled]) -> None:
-        operation, surface, model, outcome, code, status, is_stream, key = labels
+        operation, surface, model, outcome, code, status, is_stream = labels
         if model not in self._known_models:
             model = OTHER_MODEL
         # What is done here for every call is done in C.
-        input_tokens = sum(filter(None, map(_input_tokens_of, calls)))
-        output_tokens = sum(filter(None, map(_output_tokens_of, calls)))
         attempts = list(filter(None, map(_attempts_of, calls)))
         cells = self._cells_of((operation, surface, model, outcome, code or str(status)), _WIDTH)
-        cells[_CALLS] += len(calls)
-        cells[_INPUT_TOKENS] += input_tokens
-        cells[_OUTPUT_TOKENS] += output_tokens
+        _add_used(cells, calls)
         cells[_RETRIES] += sum(attempts) - len(attempts)
         _observe(cells, _DURATIONS, map(_duration_ms_of, calls))
         if is_stream:
             _observe(cells, _FIRST_TOKENS, [each for each in map(_first_token_ms_of, calls) if each is not None])
-        if key:
-            cells = self._cells_of((self._label_of_key(key), model), _KEY_WIDTH)
-            cells[_CALLS] += len(calls)
-            cells[_INPUT_TOKENS] += input_tokens
-            cells[_OUTPUT_TOKENS] += output_tokens
-            cells[_COST_USD] += sum(map(float, filter(None, map(_cost_usd_of, calls))))
+        for key, of_key in groupby(calls, _key_of):
+            if key:
+                shown = list(of_key)
+                cells = self._cells_of((self._label_of_key(key), model), _KEY_WIDTH)
+                _add_used(cells, shown)
+                cells[_COST_USD] += sum(map(float, filter(None, map(_cost_usd_of, shown))))
 
     def _label_of_key(self, key: str) -> str:
         if key not in self._keys:
@@ -264,6 +261,13 @@ class Metrics(Collector):
 
 def _nobody() -> None:
     """Catch up with nobody."""
+
+
+def _add_used(cells: Cells, calls: Sequence[Settled]) -> None:
+    """Add calls and their tokens to the first three cells of a row."""
+    cells[_CALLS] += len(calls)
+    cells[_INPUT_TOKENS] += sum(filter(None, map(_input_tokens_of, calls)))
+    cells[_OUTPUT_TOKENS] += sum(filter(None, map(_output_tokens_of, calls)))
 
 
 def _observe(cells: Cells, start: int, times_ms: Iterable[float]) -> None:
